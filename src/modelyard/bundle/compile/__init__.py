@@ -1,0 +1,1 @@
+"""From a fitted estimator to an ONNX graph that gives the same numbers, or the reason why not."""

@@ -1,0 +1,1 @@
+"""One adapter file a framework, found through entry points."""

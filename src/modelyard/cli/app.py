@@ -1,0 +1,79 @@
+"""The ``modelyard`` command: command groups are found by name and imported only when they are asked for."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # command: (module under modelyard.cli, one line for the list)
+    "demo": ("demo", "The whole story on the flights data, with live requests."),
+    "verify": ("verify", "Prove a version: rebuilt environment, real wire, recorded answers."),
+    "list": ("registry", "Models and their versions."),
+    "show": ("registry", "One model or version in full."),
+    "alias": ("registry", "Point an alias at a version; show aliases and their history."),
+    "export": ("registry", "Write a version's bundle as one file."),
+    "import": ("registry", "Register a bundle from a file or directory."),
+    "serve": ("serve", "Serve one version, with no control plane."),
+    "up": ("up", "Start the control plane and the data plane on this machine."),
+    "deploy": ("deploy", "Put a version behind a deployment, once it is proven."),
+    "status": ("deploy", "What is deployed, ready and why not."),
+    "undeploy": ("deploy", "Take a deployment away."),
+    "predict": ("predict", "Ask a deployment or a version for predictions, from a file."),
+    "score": ("score", "Predict a whole CSV or Parquet file, streaming."),
+    "labels": ("records", "Add the truth for past predictions."),
+    "records": ("records", "Query predictions joined with labels, with SQL."),
+    "replay": ("records", "Compute one past prediction again and compare."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Imports a command's module when the command is run or its own help is asked for."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """All command names, in the order in which work flows."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str):  # type: ignore[no-untyped-def, override]  # noqa: ANN201
+        """The command of that name, from its module's ``app``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        group = typer.main.get_group(import_module(f"modelyard.cli.{module}").app)
+        return group.commands[cmd_name]
+
+    def format_commands(self, ctx: typer.Context, formatter) -> None:  # type: ignore[no-untyped-def, override]  # noqa: ANN001
+        """List commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show stack traces.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """From a training script to a deployment that proves itself."""
+    if debug:
+        os.environ["MODELYARD_DEBUG"] = "1"
+    if version:
+        from modelyard import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""How commands talk: text for people, JSON for machines, exit codes that mean something."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from modelyard.errors import Conflict, Failed, ModelyardError, NotFound, Rejected, Unavailable
+
+EXIT_CODES: dict[type[ModelyardError], int] = {
+    NotFound: 3,
+    Conflict: 4,
+    Rejected: 5,
+    Failed: 6,
+    Unavailable: 7,
+}
+"""0 done, 1 checked and not good (a failed verification), 2 wrong usage, the rest by kind of error."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+"""The option that every command has."""
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def emit(data: Any, as_json: bool, text: Callable[[], None]) -> None:
+    """Print `data` as one JSON document, or call `text` to print it for people."""
+    if as_json:
+        sys.stdout.write(
+            msgspec.json.format(msgspec.json.encode(data, order="deterministic"), indent=2).decode()
+        )
+        sys.stdout.write("\n")
+    else:
+        text()
+
+
+@contextmanager
+def reported_errors(as_json: bool) -> Iterator[None]:
+    """Turn Modelyard's errors into one line (or JSON) on standard error and an exit code; no stack trace."""
+    try:
+        yield
+    except ModelyardError as error:
+        if os.environ.get("MODELYARD_DEBUG"):
+            traceback.print_exc()
+        code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+        if as_json:
+            document = {"error": str(error), "kind": type(error).__name__, "exit_code": code}
+            sys.stderr.write(msgspec.json.encode(document).decode() + "\n")
+        else:
+            err.print(f"[bold red]error:[/] {_escape(str(error))}")
+        raise typer.Exit(code) from None
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

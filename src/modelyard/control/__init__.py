@@ -1,0 +1,1 @@
+"""The control plane: what should be deployed, decided and written down."""

@@ -1,0 +1,146 @@
+"""What can go wrong.
+
+::
+
+    ModelyardError
+    ├── NotFound       ModelNotFound, VersionNotFound, AliasNotFound, DeploymentNotFound, PredictionNotFound
+    ├── Conflict       NameTaken, StillReferenced
+    ├── Rejected       the caller asked for something that cannot be done as asked
+    │   ├── InvalidInput      rows, columns or values that do not fit the schema
+    │   ├── InvalidRequest    a message that cannot be read
+    │   ├── CannotPack        an estimator, sample or option that cannot become a bundle
+    │   ├── BundleRefused     truncated, edited or foreign content
+    │   ├── ParityFailed      answers differ from those of training
+    │   └── PolicyDenied      allowed only with an explicit override
+    ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed
+    └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable
+
+A message says what was asked, what there is, and what to do next. Status codes and exit codes are
+mapped at the edges only (``serving/http.py``, ``cli/output.py``).
+"""
+
+from collections.abc import Sequence
+
+
+class ModelyardError(Exception):
+    """Anything Modelyard reports on purpose. Its text is fit for a user."""
+
+
+class NotFound(ModelyardError):
+    """The thing asked for does not exist."""
+
+
+class ModelNotFound(NotFound):
+    """No model of that name."""
+
+    def __init__(self, model: str, there_are: Sequence[str] = ()) -> None:
+        self.model = model
+        known = f"there are: {', '.join(there_are)}" if there_are else "no model is registered yet"
+        super().__init__(f"no model {model!r}; {known}")
+
+
+class VersionNotFound(NotFound):
+    """No such version of a model that does exist."""
+
+    def __init__(self, model: str, wanted: int | str, newest: Sequence[int] = ()) -> None:
+        self.model, self.wanted, self.newest = model, wanted, tuple(newest)
+        known = f"newest: {', '.join(map(str, newest))}" if newest else "it has no version"
+        super().__init__(f"{model!r} has no version {wanted}; {known}")
+
+
+class AliasNotFound(NotFound):
+    """No such alias of a model that does exist."""
+
+    def __init__(self, model: str, alias: str, there_are: Sequence[str] = ()) -> None:
+        self.model, self.alias = model, alias
+        known = f"there are: {', '.join(there_are)}" if there_are else "it has no alias"
+        super().__init__(f"{model!r} has no alias {alias!r}; {known}")
+
+
+class DeploymentNotFound(NotFound):
+    """No deployment of that name."""
+
+    def __init__(self, deployment: str, there_are: Sequence[str] = ()) -> None:
+        self.deployment = deployment
+        known = f"there are: {', '.join(there_are)}" if there_are else "nothing is deployed"
+        super().__init__(f"no deployment {deployment!r}; {known}")
+
+
+class PredictionNotFound(NotFound):
+    """No record under that prediction id."""
+
+
+class Conflict(ModelyardError):
+    """It clashes with what there is."""
+
+
+class NameTaken(Conflict):
+    """Another thing has that name."""
+
+
+class StillReferenced(Conflict):
+    """Something refers to what was to be removed."""
+
+
+class Rejected(ModelyardError):
+    """Understood and refused: doing it as asked would be wrong."""
+
+
+class InvalidInput(Rejected):
+    """Rows that do not fit the schema. Names the column, what was expected and what came."""
+
+    def __init__(self, message: str, *, column: str | None = None, row: int | None = None) -> None:
+        self.column, self.row = column, row
+        super().__init__(message)
+
+
+class InvalidRequest(Rejected):
+    """A message that cannot be read as what it claims to be."""
+
+
+class CannotPack(Rejected):
+    """This estimator, sample or option cannot become a bundle."""
+
+
+class BundleRefused(Rejected):
+    """A bundle that is truncated, edited, foreign or of an unknown format. Nothing in it was built."""
+
+
+class ParityFailed(Rejected):
+    """Answers differ from those of training by more than the tolerance."""
+
+
+class PolicyDenied(Rejected):
+    """Allowed only with an explicit, recorded override."""
+
+
+class Failed(ModelyardError):
+    """It was tried and did not work."""
+
+
+class RowsRefused(Failed):
+    """The model itself raised on these rows, as it may on rows it cannot take."""
+
+
+class ModelFailed(Failed):
+    """The model's code broke in a way that its input does not explain."""
+
+
+class EnvironmentFailed(Failed):
+    """An environment could not be locked or rebuilt."""
+
+
+class Unavailable(ModelyardError):
+    """Not now; the same call may work later."""
+
+
+class VersionNotReady(Unavailable):
+    """The version is loading, failed to load, or is draining."""
+
+
+class RuntimeLost(Unavailable):
+    """The process that computes the model died or stopped answering."""
+
+
+class ServiceUnreachable(Unavailable):
+    """No server answers at the address."""

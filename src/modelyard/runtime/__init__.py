@@ -1,0 +1,1 @@
+"""How a version computes: compiled in this process, or native in its own process and environment."""

@@ -1,0 +1,1 @@
+"""Bulk prediction of whole files, streaming."""

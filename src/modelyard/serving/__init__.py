@@ -1,0 +1,1 @@
+"""The data plane: entrances, routing, versions that load, swap and drain."""

@@ -1,0 +1,1 @@
+"""Verify a version: rebuild its environment, start it as production would, replay its golden set."""
