@@ -34,9 +34,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 def emit(data: Any, as_json: bool, text: Callable[[], None]) -> None:
     """Print `data` as one JSON document, or call `text` to print it for people."""
     if as_json:
-        sys.stdout.write(
-            msgspec.json.format(msgspec.json.encode(data, order="deterministic"), indent=2).decode()
-        )
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(data, order="deterministic"), indent=2).decode())
         sys.stdout.write("\n")
     else:
         text()

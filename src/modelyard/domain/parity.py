@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Stage: TypeAlias = Literal[
-    "integrity", "environment", "in process", "rebuilt", "http single", "http batch", "bulk"
-]
+Stage: TypeAlias = Literal["integrity", "environment", "in process", "rebuilt", "http single", "http batch", "bulk"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""How fast and how complete: run by documented commands, never timed tests."""
