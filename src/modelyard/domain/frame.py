@@ -41,7 +41,7 @@ class Vector:
         if self.values.dtype.kind == "M":
             return np.isnat(self.values)
         if self.values.dtype.kind == "O":
-            return np.equal(self.values, None).astype(np.bool_)
+            return np.array([value is None for value in self.values.flat], dtype=np.bool_).reshape(self.values.shape)
         return np.zeros(self.values.shape, dtype=np.bool_)
 
     def take(self, rows: slice | Sequence[int] | NDArray[np.intp]) -> Vector:

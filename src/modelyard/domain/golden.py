@@ -11,8 +11,8 @@ from modelyard.domain.frame import Answers, Frame
 class GoldenSet:
     """Rows, and what the estimator as packed answered to them.
 
-    `origins` says where each row came from (``sample``, ``edge: temp missing`` ...). `refused` holds, for each row, None
-    or the error that the estimator raised on it: such a row must be refused everywhere. `single` are the
+    `origins` says where each row came from (``sample``, ``edge: temp missing`` ...). `refused` holds, for each row,
+    None or the error that the estimator raised on it: such a row must be refused everywhere. `single` are the
     answers one row at a time, `batch` those of all answered rows at once; both have one entry for every row
     of `inputs`, and under refused rows hold NaN, zero, False or an empty text that nobody may read.
     """
