@@ -1,4 +1,4 @@
-"""The demo's training program: will a flight arrive more than 15 minutes late?"""
+"""The demo's training program: whether a flight will arrive more than 15 minutes late."""
 
 from __future__ import annotations
 
