@@ -8,12 +8,14 @@
     ├── Rejected       the caller asked for something that cannot be done as asked
     │   ├── InvalidInput      rows, columns or values that do not fit the schema
     │   ├── InvalidRequest    a message that cannot be read
+    │   ├── TooLarge          a message beyond the size that is taken
+    │   ├── NotOffered        a form or extension that this server does not have
     │   ├── CannotPack        an estimator, sample or option that cannot become a bundle
     │   ├── BundleRefused     truncated, edited or foreign content
     │   ├── ParityFailed      answers differ from those of training
     │   └── PolicyDenied      allowed only with an explicit override
     ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed
-    └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable
+    └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable, RecordNotKept
 
 A message says what was asked, what there is, and what to do next. Status codes and exit codes are
 mapped at the edges only (``serving/http.py``, ``cli/output.py``).
@@ -98,6 +100,14 @@ class InvalidRequest(Rejected):
     """A message that cannot be read as what it claims to be."""
 
 
+class TooLarge(Rejected):
+    """A message larger than what is taken."""
+
+
+class NotOffered(Rejected):
+    """A message form, encoding or extension that this server does not have."""
+
+
 class CannotPack(Rejected):
     """This estimator, sample or option cannot become a bundle."""
 
@@ -144,3 +154,7 @@ class RuntimeLost(Unavailable):
 
 class ServiceUnreachable(Unavailable):
     """No server answers at the address."""
+
+
+class RecordNotKept(Unavailable):
+    """A record or label could not be written; it must not be acknowledged. What was written before is untouched."""

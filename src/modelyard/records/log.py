@@ -1,0 +1,138 @@
+"""The prediction log and the label log: local files that keep what was acknowledged.
+
+Both live in one folder, usually ``records/`` of the Modelyard home::
+
+    records/predictions/<time>-<process>-<random>.log    one writer each, 64 MiB at most
+    records/labels/<time>-<process>-<random>.log
+    records/cache/                                        tables made from them; may be deleted at any time
+
+An append is one ``write`` to a file, so an acknowledged record survives ``kill -9`` of the writer at any moment. It
+survives the loss of power only with ``fsync="always"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from modelyard.domain.records import Label, PredictionRecord
+from modelyard.records import segments
+from modelyard.records.segments import Damage, Fsync, SegmentWriter
+
+PREDICTIONS = "predictions"
+LABELS = "labels"
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+LABEL_SEGMENT_BYTES = 4 * 1024 * 1024
+"""Smaller, because a new writer reads the last one before it goes on in it."""
+
+_LABELS_AT_ONCE = 4096
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_record = msgspec.msgpack.Decoder(PredictionRecord).decode
+"""Bytes of one frame of the prediction log to the record."""
+decode_label = msgspec.msgpack.Decoder(Label).decode
+"""Bytes of one frame of the label log to the label."""
+
+
+class PredictionLog:
+    """Writes prediction records into `directory`. Safe to call from several threads, and from any number of processes.
+
+    Raises:
+        RecordNotKept: the folder cannot be made.
+
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp())
+    >>> log = PredictionLog(folder)
+    >>> log.append(PredictionRecord("a1", "churn", "churn", 1, "", 0, 0, 200, "ok", "rows", 1, b"{}", b"{}"))
+    >>> [record.prediction_id for record in read(folder)]
+    ['a1']
+    """
+
+    def __init__(self, directory: str | Path, *, fsync: Fsync = "never", segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._segments = SegmentWriter(Path(directory) / PREDICTIONS, segment_bytes=segment_bytes, fsync=fsync)
+
+    def append(self, record: PredictionRecord) -> None:
+        """Keep `record`: when this returns it outlives the process.
+
+        Raises:
+            RecordNotKept: it could not be written; what was written before is untouched, and later appends may work.
+        """
+        self._segments.append(_encode(record))
+
+    def close(self) -> None:
+        """Let go of the file. Calling it twice is harmless."""
+        self._segments.close()
+
+
+class LabelLog:
+    """Writes labels into `directory`. Safe to call from several threads, and from any number of processes.
+
+    Raises:
+        RecordNotKept: the folder cannot be made.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, fsync: Fsync = "never", segment_bytes: int = LABEL_SEGMENT_BYTES
+    ) -> None:
+        self._segments = SegmentWriter(
+            Path(directory) / LABELS, segment_bytes=segment_bytes, fsync=fsync, continue_last=True
+        )
+
+    def append(self, label: Label) -> None:
+        """Keep one label: when this returns it outlives the process.
+
+        Raises:
+            RecordNotKept: it could not be written.
+        """
+        self._segments.append(_encode(label))
+
+    def append_many(self, labels: Iterable[Label]) -> int:
+        """Keep several and say how many; when this returns, all of them outlive the process.
+
+        Raises:
+            RecordNotKept: not all could be written. Adding the same ones again is harmless: the latest counts.
+        """
+        added, waiting = 0, []
+        for label in labels:
+            waiting.append(_encode(label))
+            if len(waiting) == _LABELS_AT_ONCE:
+                self._segments.append_all(waiting)
+                added, waiting = added + len(waiting), []
+        if waiting:
+            self._segments.append_all(waiting)
+        return added + len(waiting)
+
+    def close(self) -> None:
+        """Let go of the file. Calling it twice is harmless."""
+        self._segments.close()
+
+
+class RecordFiles:
+    """Reads what `PredictionLog` and `LabelLog` wrote into `directory`, also while they are writing.
+
+    `on_damage` is told of every stretch that can no longer be read; all else is still given.
+    """
+
+    def __init__(self, directory: str | Path, on_damage: Callable[[Damage], None] | None = None) -> None:
+        self._directory, self._on_damage = Path(directory), on_damage
+
+    def predictions(self) -> Iterator[PredictionRecord]:
+        """All records, segment by segment, each in the order of writing."""
+        return map(decode_record, segments.payloads(self._directory / PREDICTIONS, self._on_damage))
+
+    def labels(self) -> Iterator[Label]:
+        """All labels, corrections included, segment by segment, each in the order of writing."""
+        return map(decode_label, segments.payloads(self._directory / LABELS, self._on_damage))
+
+
+def read(directory: str | Path) -> Iterator[PredictionRecord]:
+    """All prediction records in `directory`, each exactly once."""
+    return RecordFiles(directory).predictions()
+
+
+def read_labels(directory: str | Path) -> Iterator[Label]:
+    """All labels in `directory`, corrections included, each exactly once."""
+    return RecordFiles(directory).labels()

@@ -1,0 +1,260 @@
+"""Append-only segment files in a folder: one writer per file, any number of readers.
+
+A writer creates a file of its own (its name holds the time, the process and a random part), keeps it locked while it
+lives, and appends each frame with one ``write``. What ``write`` took is in the kernel's hands and survives the death of
+the process. Readers never lock, and tolerate the end of a file that is being written.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Literal, TypeAlias
+
+from modelyard.errors import RecordNotKept
+from modelyard.records.framing import HEADER_BYTES, MAX_PAYLOAD, SALT_BYTES, Frames, Framing, header, salt_of
+
+SUFFIX = ".log"
+
+Fsync: TypeAlias = Literal["never", "always"]
+"""``never``: safe against the death of the process; ``always``: against the loss of power as well, and much slower."""
+
+
+class SegmentWriter:
+    """Appends frames to segments of one folder. Safe to call from several threads and after a fork.
+
+    With `continue_last`, it goes on in the newest segment that no living writer holds and that is not full, so that
+    many short-lived writers do not leave as many files.
+    """
+
+    def __init__(
+        self, folder: Path, *, segment_bytes: int, fsync: Fsync = "never", continue_last: bool = False
+    ) -> None:
+        self.folder = folder
+        self._segment_bytes = segment_bytes
+        self._fsync = fsync == "always"
+        self._continue_last = continue_last
+        self._lock = Lock()
+        self._descriptor = -1
+        self._end = 0
+        self._process = 0
+        self._framing = Framing.of(bytes(SALT_BYTES))
+        self._closed = False
+        with _reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def append(self, payload: bytes) -> None:
+        """Write one frame.
+
+        Raises:
+            RecordNotKept: it could not be written (disk full, file too large, closed). The segment stays readable.
+        """
+        self.append_all([payload])
+
+    def append_all(self, payloads: list[bytes]) -> None:
+        """Write several frames with one ``write``.
+
+        Raises:
+            RecordNotKept: as for `append`; none of them is kept then.
+        """
+        if any(len(payload) > MAX_PAYLOAD for payload in payloads):
+            raise RecordNotKept(f"a record is larger than {MAX_PAYLOAD} bytes, which no segment can hold")
+        with self._lock, _reported(self.folder):
+            if self._descriptor < 0 or self._end >= self._segment_bytes or self._process != os.getpid():
+                self._open_segment()
+            frame = self._framing.frame
+            data = frame(payloads[0]) if len(payloads) == 1 else b"".join(map(frame, payloads))
+            self._write(data)
+
+    def close(self) -> None:
+        """Let go of the segment. Calling it twice is harmless; appending afterwards is an error."""
+        with self._lock:
+            self._closed = True
+            self._let_go()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            written = os.write(self._descriptor, data)
+            while written < len(data):
+                # A short write: the rest either fits or raises the reason.
+                written += os.write(self._descriptor, data[written:])
+            if self._fsync:
+                os.fdatasync(self._descriptor)
+        except OSError:
+            self._take_back()
+            raise
+        self._end += len(data)
+
+    def _take_back(self) -> None:
+        """Cut off what a failed append left, so that the next one begins where a frame is expected."""
+        try:
+            os.ftruncate(self._descriptor, self._end)
+            os.lseek(self._descriptor, self._end, os.SEEK_SET)
+        except OSError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def _open_segment(self) -> None:
+        if self._closed:
+            raise OSError(errno.EBADF, "the log is closed")
+        self._let_go()
+        self._process = os.getpid()
+        if not (self._continue_last and self._continue()):
+            self._create()
+
+    def _create(self) -> None:
+        salt = secrets.token_bytes(SALT_BYTES)
+        name = f"{time.time_ns():020d}-{self._process}-{secrets.token_hex(4)}"
+        hidden, path = self.folder / f".{name}.new", self.folder / f"{name}{SUFFIX}"
+        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Locked and with its header before anybody can see it: readers never meet half a header.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.write(descriptor, header(salt))
+            hidden.rename(path)
+            if self._fsync:
+                os.fsync(descriptor)
+                _fsync_folder(self.folder)
+        except OSError:
+            os.close(descriptor)
+            hidden.unlink(missing_ok=True)
+            raise
+        self._descriptor, self._end, self._framing = descriptor, HEADER_BYTES, Framing.of(salt)
+
+    def _continue(self) -> bool:
+        newest = segments(self.folder)[-1:]
+        if not newest or newest[0].stat().st_size >= self._segment_bytes:
+            return False
+        descriptor = os.open(newest[0], os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = scan(newest[0])
+            if found is None:
+                raise BlockingIOError
+            # Whatever follows the last whole frame was never acknowledged, and its writer is gone.
+            os.ftruncate(descriptor, found.end)
+            os.lseek(descriptor, found.end, os.SEEK_SET)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor, self._end, self._framing = descriptor, found.end, found.framing
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The frames of one segment, from an offset on."""
+
+    path: Path
+    framing: Framing
+    frames: Frames
+
+    @property
+    def end(self) -> int:
+        """Offset just after the last whole frame."""
+        return self.frames.end
+
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """Stretches that could not be read although whole frames follow them."""
+        return tuple(Damage(self.path, at, size) for at, size in self.frames.damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a segment that are no longer what was written."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {self.size} bytes at offset {self.offset} are damaged and were skipped"
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segment files of `folder`, oldest first; none where there is no such folder."""
+    return sorted(folder.glob(f"[0-9]*{SUFFIX}"))
+
+
+def scan(path: Path, start: int = HEADER_BYTES) -> Scan | None:
+    """Read the frames of a segment from the offset `start` on; None where the file is no segment."""
+    with path.open("rb") as file:
+        salt = salt_of(file.read(HEADER_BYTES))
+        if salt is None:
+            return None
+        file.seek(start)
+        data = file.read()
+    framing = Framing.of(salt)
+    frames = framing.frames(data)
+    return Scan(
+        path,
+        framing,
+        Frames(
+            [(start + at, payload) for at, payload in frames.found],
+            [(start + at, size) for at, size in frames.damaged],
+            start + frames.end,
+        ),
+    )
+
+
+def payload_at(path: Path, offset: int) -> bytes | None:
+    """The payload of the one frame at `offset`, or None where there is no whole frame."""
+    with path.open("rb") as file:
+        salt = salt_of(file.read(HEADER_BYTES))
+        if salt is None:
+            return None
+        file.seek(offset)
+        return Framing.of(salt).first(file.read)
+
+
+def payloads(folder: Path, on_damage: Callable[[Damage], None] | None = None) -> Iterator[bytes]:
+    """Every payload of every segment of `folder`, segment by segment, each in the order of writing."""
+    for path in segments(folder):
+        found = scan(path)
+        if found is None:
+            continue
+        if on_damage is not None:
+            for damage in found.damage:
+                on_damage(damage)
+        yield from found.frames.payloads()
+
+
+class _reported:  # noqa: N801 - reads as a phrase: "with _reported(folder)"
+    """Turns what the system refuses into `RecordNotKept`; a class, as it costs less than a generator."""
+
+    __slots__ = ("folder",)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise RecordNotKept(
+                f"could not write to the log in {self.folder}: {error.strerror or error}; "
+                "nothing that was acknowledged is lost; free space or correct the folder's rights, then try again"
+            ) from error
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
