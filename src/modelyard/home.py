@@ -1,0 +1,64 @@
+"""The home folder: where one installation of Modelyard keeps everything it writes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder `path` and the names of the things in it.
+
+    >>> home = Home(Path("/srv/yard"))
+    >>> home.database.name, home.records.name
+    ('registry.db', 'records')
+    """
+
+    path: Path
+
+    @classmethod
+    def locate(cls, path: str | Path | Home | None = None) -> Home:
+        """The home at `path`; without one, at ``MODELYARD_HOME``, else at ``~/.modelyard``. Nothing is created."""
+        if isinstance(path, Home):
+            return path
+        chosen = path or os.environ.get("MODELYARD_HOME") or Path.home() / ".modelyard"
+        return cls(Path(chosen).expanduser().absolute())
+
+    def create(self) -> Home:
+        """Make the folders that do not exist yet, readable by their owner only: records hold people's data."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.bundles, self.environments, self.records, self.run, self.cache):
+            folder.mkdir(exist_ok=True)
+        return self
+
+    @property
+    def database(self) -> Path:
+        """Versions, aliases, reports and deployments (SQLite)."""
+        return self.path / "registry.db"
+
+    @property
+    def bundles(self) -> Path:
+        """One folder a bundle, named by the hex digits of its digest."""
+        return self.path / "bundles"
+
+    @property
+    def environments(self) -> Path:
+        """Rebuilt Python environments, named by what is in them."""
+        return self.path / "environments"
+
+    @property
+    def records(self) -> Path:
+        """The prediction log and the labels."""
+        return self.path / "records"
+
+    @property
+    def run(self) -> Path:
+        """What running processes tell each other: addresses, locks, the last desired state."""
+        return self.path / "run"
+
+    @property
+    def cache(self) -> Path:
+        """What can be computed again."""
+        return self.path / "cache"

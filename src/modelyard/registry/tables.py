@@ -1,0 +1,134 @@
+"""The tables of the metadata database, in words that SQLite and PostgreSQL share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+NAMING = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = MetaData(naming_convention=NAMING)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment, aware and in UTC on this side, whatever the database keeps."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From UTC; SQLite forgets the zone."""
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _of_version() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["model", "number"], ["versions.model", "versions.number"])
+
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(80), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("runtime", String(16), nullable=False),
+    Column("tags", JSON, nullable=False),
+    UniqueConstraint("model", "digest"),
+    ForeignKeyConstraint(["model"], ["models.name"]),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("alias", String(128), primary_key=True),
+    Column("number", Integer, nullable=False),
+    _of_version(),
+)
+
+alias_changes = Table(
+    "alias_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(128), nullable=False, index=True),
+    Column("alias", String(128), nullable=False),
+    Column("number", Integer),
+    Column("previous", Integer),
+    Column("by", String(256), nullable=False),
+    Column("why", String, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("what_if", Boolean, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    _of_version(),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("unproven", String),
+    Column("by", String(256), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("generation", Integer, nullable=False),
+    _of_version(),
+)
+
+deployment_changes = Table(
+    "deployment_changes",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(128), nullable=False, index=True),
+    Column("model", String(128)),
+    Column("number", Integer),
+    Column("unproven", String),
+    Column("by", String(256), nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
