@@ -1,0 +1,121 @@
+"""Recorded bodies read again: with a schema for a replay, without one for people who look at records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from modelyard.domain.frame import Answers
+from modelyard.domain.records import WireForm
+from modelyard.domain.schema import Schema
+from modelyard.errors import ModelyardError
+from modelyard.protocol import invocations, jsontext, oip, rows
+from modelyard.protocol.table import Call, TableReader
+
+_REQUESTS: dict[WireForm, Callable[[bytes, TableReader], Call]] = {
+    "oip": oip.read_request,
+    "rows": rows.read_request,
+    "invocations": invocations.read_request,
+}
+
+
+def read_request(form: WireForm, body: bytes, schema: Schema) -> Call:
+    """A recorded request as the server read it.
+
+    Raises:
+        InvalidRequest: when it does not have the form.
+        InvalidInput: when its rows do not fit the schema.
+    """
+    return _REQUESTS[form](body, TableReader(schema))
+
+
+def read_answers(form: WireForm, body: bytes, schema: Schema) -> Answers:
+    """The answers in a recorded response; values that had to be null (NaN, infinities) come back as NaN.
+
+    Raises:
+        InvalidRequest: when it does not have the form.
+    """
+    if form == "oip":
+        return oip.read_response(body, schema).answers
+    return rows.read_response(body, schema) if form == "rows" else invocations.read_response(body, schema)
+
+
+def describe(form: WireForm, request: bytes, response: bytes) -> list[dict[str, Any]]:
+    """One ``{"inputs": {...}, "outputs": {...}}`` a row, read without a schema.
+
+    What cannot be read is left out: a refused request has inputs and no outputs, a malformed one gives no rows.
+    Probabilities of the Open Inference Protocol are lists there, since it does not name classes.
+
+    >>> request = b'{"rows": [{"temp": 21.5}]}'
+    >>> response = b'{"model": "m", "version": 1, "prediction_id": "a", "rows": [{"prediction_id": "a", "predict": 3}]}'
+    >>> describe("rows", request, response)
+    [{'inputs': {'temp': 21.5}, 'outputs': {'predict': 3}}]
+    """
+    inputs = _rows_of(_INPUTS[form], request)
+    outputs = _rows_of(_OUTPUTS[form], response)
+    if len(outputs) != len(inputs):
+        outputs = [{}] * len(inputs)
+    return [{"inputs": given, "outputs": answer} for given, answer in zip(inputs, outputs, strict=True)]
+
+
+def _rows_of(read: Callable[[Any], list[dict[str, Any]]], body: bytes) -> list[dict[str, Any]]:
+    try:
+        return read(jsontext.parse(body))
+    except (ModelyardError, LookupError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def _tensors(tensors: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    columns = {tensor["name"]: _tensor_rows(tensor["data"], tensor["shape"]) for tensor in tensors}
+    return _transposed(columns)
+
+
+def _tensor_rows(data: list[Any], shape: list[int]) -> list[Any]:
+    inner = shape[1:] if shape[1:] != [1] else []
+    leaves = data
+    while leaves and isinstance(leaves[0], list):
+        leaves = [item for part in leaves for item in part]
+    for size in reversed(inner):
+        leaves = [leaves[at : at + size] for at in range(0, len(leaves), size)]
+    return leaves
+
+
+def _transposed(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _records(records: list[Any]) -> list[dict[str, Any]]:
+    return [record if isinstance(record, dict) else {"value": record} for record in records]
+
+
+def _invoked(document: dict[str, Any]) -> list[dict[str, Any]]:
+    if "dataframe_split" in document:
+        table = document["dataframe_split"]
+        return [dict(zip(map(str, table["columns"]), row, strict=True)) for row in table["data"]]
+    form = next(form for form in ("dataframe_records", "instances", "inputs") if form in document)
+    if isinstance(document[form], dict):
+        columns = {name: values if isinstance(values, list) else [values] for name, values in document[form].items()}
+        return _transposed(columns)
+    return _records(document[form])
+
+
+def _predictions(document: dict[str, Any]) -> list[dict[str, Any]]:
+    name = document["outputs"][0]
+    return [row if isinstance(row, dict) else {name: row} for row in document["predictions"]]
+
+
+def _answered_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != rows.PREDICTION_ID} for row in document["rows"]]
+
+
+_INPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {
+    "oip": lambda document: _tensors(document["inputs"]),
+    "rows": lambda document: _records(document["rows"]),
+    "invocations": _invoked,
+}
+_OUTPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {
+    "oip": lambda document: _tensors(document["outputs"]),
+    "rows": _answered_rows,
+    "invocations": _predictions,
+}

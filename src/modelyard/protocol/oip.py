@@ -1,0 +1,372 @@
+"""Open Inference Protocol version 2 over HTTP, JSON form: requests, answers and metadata as bytes.
+
+A data-frame model has one tensor a column, of shape ``[n]`` or ``[n, 1]``; an array model has one tensor ``[n, d]``.
+Binary tensors, shared memory and the classification extension are not offered and are refused as such.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, prod
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from modelyard.domain.frame import Answers, Array, Frame, Vector
+from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, Seen
+from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
+from modelyard.protocol import jsontext
+from modelyard.protocol.table import Call, TableReader, shaped
+from modelyard.protocol.values import convert, flatten, read_values, shown, write_values
+
+Parameters = dict[str, Any]
+
+
+class InputTensor(msgspec.Struct):
+    """One tensor of a request."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any] | None = None
+    parameters: Parameters | None = None
+
+
+class WantedOutput(msgspec.Struct):
+    """One output that a request asks for."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferRequest(msgspec.Struct, omit_defaults=True):
+    """The body of an inference request. Unknown members are ignored."""
+
+    inputs: list[InputTensor]
+    id: str | None = None
+    outputs: list[WantedOutput] | None = None
+    parameters: Parameters | None = None
+
+
+class OutputTensor(msgspec.Struct, omit_defaults=True):
+    """One tensor of a response."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+    parameters: Parameters | None = None
+
+
+class InferResponse(msgspec.Struct, omit_defaults=True):
+    """The body of an inference response."""
+
+    model_name: str
+    outputs: list[OutputTensor]
+    model_version: str | None = None
+    id: str | None = None
+    parameters: Parameters | None = None
+
+
+_REQUESTS = msgspec.json.Decoder(InferRequest)
+_RESPONSES = msgspec.json.Decoder(InferResponse)
+
+NON_FINITE = "non_finite"
+"""Request parameter: ``"words"`` asks for NaN and Infinity as bare words, ``"null"`` (the default) for null."""
+
+BINARY_HINT = (
+    "the binary tensor extension is not offered here; send the data as JSON "
+    "(with tritonclient: set_data_from_numpy(x, binary_data=False))"
+)
+
+_KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
+_HALVES = ("FP16", "BF16")
+
+
+def read_request(body: bytes, reader: TableReader) -> Call:
+    """Rows and wishes of an inference request.
+
+    Raises:
+        InvalidRequest: when it is not a request of the protocol.
+        InvalidInput: when tensors do not fit the schema, naming the tensor, the row and the value.
+        NotOffered: when it uses an extension that is not there.
+    """
+    request = jsontext.parse_as(body, _REQUESTS)
+    frame = _frame(request.inputs, reader)
+    outputs = None if request.outputs is None else _wanted(request.outputs, reader.schema)
+    words = bool(request.parameters) and _wants_words(request.parameters or {})
+    return Call(frame, outputs, request.id, (), words)
+
+
+def _wants_words(parameters: Parameters) -> bool:
+    form = parameters.get(NON_FINITE, "null")
+    if form not in ("null", "words"):
+        raise InvalidRequest(f"parameter {NON_FINITE!r}: expected 'null' or 'words', got {shown(form)}")
+    return bool(form == "words")
+
+
+def _wanted(outputs: Sequence[WantedOutput], schema: Schema) -> tuple[str, ...]:
+    known = {output.name for output in schema.outputs}
+    names = [output.name for output in outputs]
+    for output in outputs:
+        if output.name not in known:
+            raise InvalidRequest(f"unknown output {output.name[:128]!r}; there are: {', '.join(sorted(known))}")
+        parameters = output.parameters or {}
+        if parameters.get("classification"):
+            raise NotOffered("the classification extension is not offered here; ask for the probabilities instead")
+        _refuse_shared_memory(parameters)
+    if len(set(names)) != len(names):
+        raise InvalidRequest("an output is asked for twice")
+    return tuple(names) if names else tuple(output.name for output in schema.outputs)
+
+
+def _refuse_shared_memory(parameters: Parameters) -> None:
+    if "shared_memory_region" in parameters:
+        raise NotOffered("the shared memory extensions are not offered here; send the data as JSON")
+
+
+def _frame(tensors: Sequence[InputTensor], reader: TableReader) -> Frame:
+    by_name, rows = reader.by_name, -1
+    read: dict[str, Vector] = {}
+    for tensor in tensors:
+        column = by_name.get(tensor.name)
+        if column is None:
+            raise reader.unknown(tensor.name, "inputs")
+        if tensor.name in read:
+            raise InvalidInput(f"column {tensor.name!r} is sent twice", column=tensor.name)
+        vector = _vector(tensor, column)
+        count = len(vector.values)
+        if rows not in (-1, count):
+            raise InvalidInput(
+                f"column {tensor.name!r}: it has {count} rows, the tensors before it have {rows}", column=tensor.name
+            )
+        rows = count
+        read[tensor.name] = vector
+    if len(read) != len(by_name):
+        raise reader.absent(next(name for name in by_name if name not in read), "inputs")
+    return Frame({name: read[name] for name in by_name}, max(rows, 0))
+
+
+def _vector(tensor: InputTensor, column: Column) -> Vector:
+    if tensor.parameters or tensor.data is None:
+        tensor = _plain(tensor)
+    shape = tensor.shape
+    plain = not column.shape and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
+    inner = 1 if plain else _inner(tensor, column)
+    leaves: Sequence[Any] = tensor.data or []
+    if len(shape) != 1 or shape[0] != len(leaves) or list in set(map(type, leaves)):
+        leaves = flatten(leaves, _checked(shape, tensor.name), f"tensor {tensor.name!r}")
+    vector = _read_as(tensor.datatype, leaves, column, inner)
+    return shaped(vector, shape) if column.shape else vector
+
+
+def _inner(tensor: InputTensor, column: Column) -> int:
+    """The number of leaves a row of a tensor; raises when its shape is not the column's."""
+    fits = len(tensor.shape) == len(column.shape) + 1 and all(
+        wanted in (-1, size) for wanted, size in zip(column.shape, tensor.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(["n", *("any" if size == -1 else str(size) for size in column.shape)])
+        also = "" if column.shape else " or [n, 1]"
+        raise InvalidInput(
+            f"tensor {tensor.name!r}: expected shape [{wanted}]{also}, got {tensor.shape}", column=column.name
+        )
+    return max(prod(tensor.shape[1:]), 1)
+
+
+def _checked(shape: list[int], name: str) -> list[int]:
+    if any(size < 0 for size in shape):
+        raise InvalidInput(f"tensor {name!r}: a shape cannot be negative, got {shape}", column=name)
+    return shape
+
+
+def _plain(tensor: InputTensor) -> InputTensor:
+    """The tensor with its parameters obeyed; raises when they point at data that is elsewhere."""
+    parameters = tensor.parameters or {}
+    if "binary_data_size" in parameters:
+        raise NotOffered(f"tensor {tensor.name!r}: {BINARY_HINT}")
+    _refuse_shared_memory(parameters)
+    if tensor.data is None:
+        raise InvalidRequest(f"tensor {tensor.name!r} has no data")
+    if parameters.get("content_type") == "base64" and tensor.datatype == "BYTES":
+        leaves = flatten(tensor.data, _checked(tensor.shape, tensor.name), f"tensor {tensor.name!r}")
+        texts = [_from_base64(text, tensor.name, position) for position, text in enumerate(leaves)]
+        return InputTensor(tensor.name, tensor.datatype, tensor.shape, texts)
+    return tensor
+
+
+def _from_base64(text: Any, name: str, position: int) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidInput(
+            f"tensor {name!r}, element {position}: expected base64 of UTF-8 text, got {shown(text)}", column=name
+        ) from None
+
+
+def _read_as(datatype: str, leaves: Sequence[Any], column: Column, inner: int) -> Vector:
+    if datatype == OIP_DATATYPE[column.kind]:
+        return read_values(leaves, column, inner)
+    if datatype in _HALVES:
+        vector = read_values(leaves, replace(column, kind=Kind.FLOAT32), inner)
+        return convert(Vector(_rounded(vector.values, datatype, column, inner)), Kind.FLOAT32, column, inner)
+    sent = _KINDS.get(datatype)
+    if sent is None:
+        raise InvalidRequest(
+            f"tensor {column.name!r}: unknown datatype {datatype[:40]!r}; there are: {', '.join([*_KINDS, *_HALVES])}"
+        )
+    if Kind.STRING in (sent, column.kind) or Kind.BOOL in (sent, column.kind) or column.kind is Kind.DATETIME:
+        raise InvalidInput(
+            f"column {column.name!r}: expected datatype {OIP_DATATYPE[column.kind]}, got {datatype}", column=column.name
+        )
+    return convert(read_values(leaves, replace(column, kind=sent), inner), sent, column, inner)
+
+
+def _rounded(values: Array, datatype: str, column: Column, inner: int) -> Array:
+    """Single precision rounded to one of the two half formats, as the sender's library did."""
+    with np.errstate(over="ignore"):
+        if datatype == "FP16":
+            halved = values.astype(np.float16).astype(np.float32)
+        else:
+            bits = values.view(np.uint32)
+            even = (bits >> np.uint32(16)) & np.uint32(1)
+            rounded = ((bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)).view(np.float32)
+            halved = np.where(np.isfinite(values), rounded, values)
+    lost = np.isfinite(values) & ~np.isfinite(halved)
+    if lost.any():
+        position = int(lost.argmax())
+        raise InvalidInput(
+            f"column {column.name!r}, row {position // inner}: {values[position]} is out of the range of {datatype}",
+            column=column.name,
+            row=position // inner,
+        )
+    return halved
+
+
+def write_response(
+    answers: Answers,
+    schema: Schema,
+    *,
+    name: str,
+    version: str,
+    prediction_id: str,
+    id: str | None = None,  # noqa: A002
+    words: bool = False,
+) -> bytes:
+    """An inference response with the outputs in the order of `answers`.
+
+    NaN and infinities become null, and the response parameter ``non_finite`` says so; with `words` they stay words.
+    """
+    outputs, lossy = [], False
+    for output in schema.outputs if len(answers) == len(schema.outputs) else map(schema.output, answers):
+        array = answers[output.name]
+        data = write_values(array, output.dtype)
+        lossy = lossy or (array.dtype.kind == "f" and not all(map(isfinite, data)))
+        outputs.append(OutputTensor(output.name, OIP_DATATYPE[output.kind], list(array.shape), data))
+    parameters: Parameters = {"prediction_id": prediction_id}
+    if lossy:
+        parameters[NON_FINITE] = "words" if words else "null"
+    response = InferResponse(name, outputs, version, id, parameters)
+    return jsontext.write(response, words=words and lossy)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An inference response as a client reads it."""
+
+    answers: Answers
+    version: str
+    prediction_id: str
+    id: str | None = None
+
+
+def write_request(
+    frame: Frame,
+    schema: Schema,
+    *,
+    outputs: Sequence[str] | None = None,
+    id: str | None = None,  # noqa: A002
+) -> bytes:
+    """An inference request for `frame`, every value exact, asking for NaN and infinities as words."""
+    inputs = []
+    for column in schema.columns:
+        vector = frame[column.name]
+        data = _with_nulls(vector, write_values(vector.values, column.dtype))
+        inputs.append(InputTensor(column.name, OIP_DATATYPE[column.kind], list(vector.values.shape), data))
+    wanted = None if outputs is None else [WantedOutput(output) for output in outputs]
+    return jsontext.write(InferRequest(inputs, id, wanted, {NON_FINITE: "words"}), words=_has_non_finite(frame))
+
+
+def _has_non_finite(frame: Frame) -> bool:
+    return any(vector.values.dtype.kind == "f" and np.isinf(vector.values).any() for vector in frame.columns.values())
+
+
+def _with_nulls(vector: Vector, data: list[Any]) -> list[Any]:
+    if vector.missing is None:
+        return data
+    return [None if missing else value for value, missing in zip(data, vector.missing.ravel().tolist(), strict=True)]
+
+
+def read_response(body: bytes, schema: Schema) -> Response:
+    """The answers in an inference response, as arrays of the schema's kinds and shapes.
+
+    Raises:
+        InvalidRequest: when it is not a response of the protocol, or names an output that the schema does not have.
+    """
+    response = jsontext.parse_as(body, _RESPONSES)
+    known = {output.name: output for output in schema.outputs}
+    answers: Answers = {}
+    for tensor in response.outputs:
+        output = known.get(tensor.name)
+        if output is None:
+            raise InvalidRequest(f"the response has an output {tensor.name!r} that the schema does not have")
+        answers[tensor.name] = read_output(tensor.data, output, tensor.shape)
+    parameters = response.parameters or {}
+    return Response(answers, response.model_version or "", str(parameters.get("prediction_id", "")), response.id)
+
+
+def read_output(leaves: Sequence[Any], output: Output, shape: Sequence[int]) -> Array:
+    """An output's array from its flat JSON values."""
+    column = Column(output.name, output.kind, nullable=True, dtype=output.dtype)
+    return read_values(leaves, column, max(prod(shape[1:]), 1)).values.reshape(tuple(shape))
+
+
+SCHEMA_PROPERTY = "modelyard.schema"
+"""Property of the model metadata that holds the whole schema as JSON, without what training saw."""
+
+
+def model_metadata(
+    name: str, versions: Sequence[str], platform: str, schema: Schema, properties: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The model metadata object: tensors with the batch dimension as a leading -1, and the schema as a property."""
+    public = replace(schema, columns=tuple(replace(column, seen=Seen()) for column in schema.columns))
+    return {
+        "name": name,
+        "versions": list(versions),
+        "platform": platform,
+        "inputs": [_tensor_metadata(column.name, column.kind, column.shape) for column in schema.columns],
+        "outputs": [_tensor_metadata(output.name, output.kind, output.shape) for output in schema.outputs],
+        "properties": {**(properties or {}), SCHEMA_PROPERTY: msgspec.json.encode(public).decode()},
+    }
+
+
+def _tensor_metadata(name: str, kind: Kind, shape: Sequence[int]) -> dict[str, Any]:
+    return {"name": name, "datatype": OIP_DATATYPE[kind], "shape": [-1, *shape]}
+
+
+def schema_of(metadata: Mapping[str, Any]) -> Schema:
+    """The schema in a model metadata object.
+
+    Raises:
+        InvalidRequest: when there is none, as with another server.
+    """
+    text = (metadata.get("properties") or {}).get(SCHEMA_PROPERTY)
+    if text is None:
+        raise InvalidRequest("the server's model metadata has no schema of Modelyard's; is it another server?")
+    return msgspec.json.decode(text, type=Schema)

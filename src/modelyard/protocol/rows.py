@@ -1,0 +1,182 @@
+"""The plain form for people: ``{"rows": [{...}]}`` in, rows with a prediction id out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from modelyard.domain.frame import Answers, Array, Frame
+from modelyard.domain.records import row_id
+from modelyard.domain.schema import Output, Scalar, Schema
+from modelyard.errors import InvalidRequest
+from modelyard.protocol import jsontext
+from modelyard.protocol.oip import read_output
+from modelyard.protocol.table import Call, TableReader
+from modelyard.protocol.values import shown, write_values
+
+LONGEST_ID = 256
+
+
+class RowsRequest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The body of a request: rows, and optionally one id a row and the names of the wanted outputs."""
+
+    rows: list[Any]
+    ids: list[str] | None = None
+    outputs: list[str] | None = None
+
+
+class RowsResponse(msgspec.Struct):
+    """The body of an answer. Every row has its ``prediction_id`` and one member an output."""
+
+    model: str
+    version: int
+    prediction_id: str
+    rows: list[dict[str, Any]]
+
+
+_REQUESTS = msgspec.json.Decoder(RowsRequest)
+_RESPONSES = msgspec.json.Decoder(RowsResponse)
+
+PREDICTION_ID = "prediction_id"
+
+
+def read_request(body: bytes, reader: TableReader) -> Call:
+    """Rows and wishes of a request.
+
+    Raises:
+        InvalidRequest: when it does not have the form, or ids do not fit the rows.
+        InvalidInput: when rows do not fit the schema, naming the column, the row and the value.
+    """
+    request = jsontext.parse_as(body, _REQUESTS)
+    frame = reader.records(request.rows)
+    ids = () if request.ids is None else checked_ids(request.ids, frame.rows)
+    outputs = None if request.outputs is None else checked_outputs(request.outputs, reader.schema)
+    return Call(frame, outputs, None, ids)
+
+
+def checked_ids(ids: Sequence[str], rows: int) -> tuple[str, ...]:
+    """The caller's prediction ids, if there is one a row and no two are the same.
+
+    Raises:
+        InvalidRequest: otherwise.
+    """
+    if len(ids) != rows:
+        raise InvalidRequest(f"'ids' has {len(ids)} entries for {rows} rows; send one a row or leave it out")
+    if len(set(ids)) != rows:
+        raise InvalidRequest("'ids' holds an id twice; labels could not be told apart")
+    for row, name in enumerate(ids):
+        if not 0 < len(name) <= LONGEST_ID:
+            raise InvalidRequest(f"'ids', row {row}: an id has 1 to {LONGEST_ID} characters, got {len(name)}")
+    return tuple(ids)
+
+
+def checked_outputs(names: Sequence[str], schema: Schema) -> tuple[str, ...] | None:
+    """The wanted outputs, if all exist; None when the list is empty.
+
+    Raises:
+        InvalidRequest: when one does not exist or is named twice.
+    """
+    known = [output.name for output in schema.outputs]
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"unknown output {shown(name)}; there are: {', '.join(known)}")
+    if len(set(names)) != len(names):
+        raise InvalidRequest("an output is asked for twice")
+    return tuple(names) or None
+
+
+def write_response(
+    answers: Answers,
+    schema: Schema,
+    *,
+    model: str,
+    version: int,
+    prediction_id: str,
+    rows: int,
+    ids: Sequence[str] = (),
+) -> bytes:
+    """One object a row: its prediction id, then each output, with probabilities and scores named by class.
+
+    NaN and infinities become null.
+    """
+    named = ids or [row_id(prediction_id, row, rows) for row in range(rows)]
+    columns = [(name, by_row(answers[name], schema.output(name), rows)) for name in answers]
+    table = [
+        {PREDICTION_ID: name, **{output: values[row] for output, values in columns}} for row, name in enumerate(named)
+    ]
+    return jsontext.write(RowsResponse(model, version, prediction_id, table))
+
+
+def by_row(array: Array, output: Output, rows: int) -> list[Any]:
+    """One JSON value a row: a scalar, an object with one member a class, or nested lists."""
+    flat = write_values(array, output.dtype)
+    if array.ndim == 1:
+        return flat
+    if output.classes is not None and output.role in ("probability", "score") and array.ndim == 2:
+        keys, width = [class_key(label) for label in output.classes], array.shape[1]
+        if len(keys) == width:
+            return [dict(zip(keys, flat[at : at + width], strict=True)) for at in range(0, rows * width, width)]
+    return _nested(flat, array.shape)
+
+
+def class_key(label: Scalar) -> str:
+    """The name of a class as a member of a JSON object.
+
+    >>> [class_key(label) for label in ("late", 3, True)]
+    ['late', '3', 'true']
+    """
+    if isinstance(label, bool):
+        return "true" if label else "false"
+    return str(label)
+
+
+def _nested(flat: list[Any], shape: Sequence[int]) -> list[Any]:
+    for size in reversed(shape[1:]):
+        flat = [flat[at : at + size] for at in range(0, len(flat), size)] if size else flat
+    return flat if flat else [[] for _ in range(shape[0])]
+
+
+def write_request(
+    frame: Frame, schema: Schema, *, ids: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+) -> bytes:
+    """A request for `frame`, every value exact; missing values are null."""
+    columns = {}
+    for column in schema.columns:
+        vector = frame[column.name]
+        leaves = write_values(vector.values, column.dtype)
+        gone = vector.is_missing().ravel().tolist()
+        leaves = [None if missing else value for value, missing in zip(leaves, gone, strict=True)]
+        columns[column.name] = _nested(leaves, vector.values.shape) if vector.values.ndim > 1 else leaves
+    names = list(columns)
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    request = RowsRequest(rows, None if ids is None else list(ids), None if outputs is None else list(outputs))
+    return jsontext.write(request, words=True)
+
+
+def read_response(body: bytes, schema: Schema) -> Answers:
+    """The answers in a response, as arrays of the schema's kinds; null in a float output is NaN.
+
+    Raises:
+        InvalidRequest: when it does not have the form, or a row lacks an output that another has.
+    """
+    response = jsontext.parse_as(body, _RESPONSES)
+    first = response.rows[0] if response.rows else {}
+    answers: Answers = {}
+    for output in schema.outputs:
+        if output.name in first:
+            cells = [row.get(output.name) for row in response.rows]
+            answers[output.name] = _output(cells, output)
+    return answers
+
+
+def _output(cells: list[Any], output: Output) -> Array:
+    leaves, shape = cells, [len(cells)]
+    while leaves and isinstance(leaves[0], dict | list):
+        shape.append(len(leaves[0]))
+        leaves = [item for cell in leaves for item in (cell.values() if isinstance(cell, dict) else cell)]
+    try:
+        return read_output(leaves, output, shape)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidRequest(f"the response's output {output.name!r} is ragged or has another shape") from None

@@ -1,0 +1,188 @@
+"""JSON tables to frames: rows as objects, columns as lists, or matrices, read by a schema.
+
+Every shape that people and clients send (``rows``, ``dataframe_split``, ``instances`` ...) ends in one of the three
+methods of `TableReader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from modelyard.domain.frame import Frame, Vector
+from modelyard.domain.schema import Column, Schema
+from modelyard.errors import InvalidInput, InvalidRequest
+from modelyard.protocol.values import flatten, read_values, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request asks for: rows, the wanted outputs (None: all) and what the caller named.
+
+    `id` is echoed. `row_ids` are the caller's own prediction ids, one a row. `words` asks for NaN and infinities as
+    bare words in the answer, where JSON has only null.
+    """
+
+    frame: Frame
+    outputs: tuple[str, ...] | None = None
+    id: str | None = None
+    row_ids: tuple[str, ...] = ()
+    words: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableReader:
+    """Reads JSON tables for one schema. Made once a version, used for every request.
+
+    >>> from modelyard.domain.schema import Kind
+    >>> schema = Schema("dataframe", (Column("temp", Kind.FLOAT64, nullable=True, dtype="float64"),), ())
+    >>> TableReader(schema).records([{"temp": 21.5}, {"temp": None}])["temp"].values.tolist()
+    [21.5, nan]
+    """
+
+    schema: Schema
+    by_name: Mapping[str, Column] = field(init=False)
+    single: Column | None = field(init=False)
+    """The one column of an array or series, which needs no name."""
+
+    def __post_init__(self) -> None:
+        columns = self.schema.columns
+        object.__setattr__(self, "by_name", {column.name: column for column in columns})
+        unnamed = self.schema.layout in ("array", "series") and len(columns) == 1
+        object.__setattr__(self, "single", columns[0] if unnamed else None)
+
+    def records(self, rows: Sequence[Any]) -> Frame:
+        """A frame from one object a row (or one bare value or list a row, for arrays and series).
+
+        Raises:
+            InvalidInput: for a column that is unknown or absent in a row, or a value that does not fit.
+        """
+        if self.single is not None and not (rows and type(rows[0]) is dict):
+            return self.matrix(rows)
+        width, read = len(self.by_name), {}
+        for index, row in enumerate(rows):
+            if type(row) is not dict:
+                raise InvalidInput(
+                    f"row {index}: expected an object with one member a column, got {shown(row)}", row=index
+                )
+            if len(row) != width:
+                self._check_names(row, f"row {index}", index)
+        try:
+            for name, column in self.by_name.items():
+                read[name] = self._column(column, [row[name] for row in rows])
+        except KeyError:
+            for index, row in enumerate(rows):
+                self._check_names(row, f"row {index}", index)
+            raise
+        return Frame(read, len(rows))
+
+    def columns(self, table: Mapping[str, Any]) -> Frame:
+        """A frame from one list of values a column; a bare value counts as a list of one.
+
+        Raises:
+            InvalidInput: as `records` does, and when lists differ in length.
+        """
+        self._check_names(table, "the table")
+        lists = {name: value if type(value) is list else [value] for name, value in table.items()}
+        rows = len(next(iter(lists.values()))) if lists else 0
+        read = {}
+        for name, column in self.by_name.items():
+            if len(lists[name]) != rows:
+                raise InvalidInput(
+                    f"column {name!r}: it has {len(lists[name])} values, the first column has {rows}", column=name
+                )
+            read[name] = self._column(column, lists[name])
+        return Frame(read, rows)
+
+    def matrix(self, rows: Sequence[Any]) -> Frame:
+        """A frame of the one unnamed column of an array or series from one list or value a row.
+
+        Raises:
+            InvalidInput: when columns have names, which values without names cannot be matched to, and for misfits.
+        """
+        if self.single is None:
+            raise InvalidInput(
+                f"values without column names: this model takes named columns ({self._known()}); send one object a row"
+            )
+        return Frame({self.single.name: self._column(self.single, rows)}, len(rows))
+
+    def _column(self, column: Column, values: Sequence[Any]) -> Vector:
+        if not column.shape:
+            return read_values(values, column)
+        return read_tensor(values, column, len(values))
+
+    def _check_names(self, names: Mapping[str, Any], where: str, row: int | None = None) -> None:
+        unknown = [name for name in names if name not in self.by_name]
+        if unknown:
+            raise self.unknown(unknown[0], where, row)
+        absent = [name for name in self.by_name if name not in names]
+        if absent:
+            raise self.absent(absent[0], where, row)
+
+    def unknown(self, name: str, where: str, row: int | None = None) -> InvalidInput:
+        """The error that a column is not one of the model's."""
+        near = get_close_matches(name, self.by_name, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {self._known()}"
+        return InvalidInput(f"{where}: unknown column {name[:128]!r}; {hint}", column=name, row=row)
+
+    def absent(self, name: str, where: str, row: int | None = None) -> InvalidInput:
+        """The error that a column is not there."""
+        return InvalidInput(
+            f"{where}: column {name!r} is missing; send null if its value is unknown", column=name, row=row
+        )
+
+    def _known(self) -> str:
+        names = [repr(name) for name in self.by_name]
+        return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def read_tensor(data: Sequence[Any], column: Column, rows: int, what: str = "") -> Vector:
+    """A column with trailing dimensions from nested lists, one a row; any size (-1) is taken from the first row."""
+    shape, first = [rows], data[0] if len(data) else []
+    for size in column.shape:
+        came = len(first) if type(first) is list else 0
+        shape.append(came if size == -1 else size)
+        first = first[0] if type(first) is list and first else None
+    inner = 1
+    for size in shape[1:]:
+        inner *= size
+    if rows and not all(type(item) is list for item in data):
+        position = next(index for index, item in enumerate(data) if type(item) is not list)
+        came = shown(data[position])
+        message = f"column {column.name!r}, row {position}: expected a list of shape {shape[1:]}, got {came}"
+        raise InvalidInput(message, column=column.name, row=position)
+    leaves = flatten(data, shape, what or f"column {column.name!r}")
+    return shaped(read_values(leaves, column, max(inner, 1)), shape)
+
+
+def shaped(vector: Vector, shape: Sequence[int]) -> Vector:
+    """The same column with its leaves arranged to `shape`."""
+    missing = vector.missing
+    return Vector(vector.values.reshape(shape), None if missing is None else missing.reshape(shape))
+
+
+def need_list(document: Any, member: str) -> list[Any]:
+    """The list under `member` of a JSON object.
+
+    Raises:
+        InvalidRequest: when the document is no object or has no list there.
+    """
+    value = need_object(document).get(member)
+    if type(value) is not list:
+        raise InvalidRequest(
+            f"expected a list under {member!r}, got {shown(value) if value is not None else 'nothing'}"
+        )
+    return value
+
+
+def need_object(document: Any) -> dict[str, Any]:
+    """The document, if it is a JSON object.
+
+    Raises:
+        InvalidRequest: when it is not.
+    """
+    if type(document) is not dict:
+        raise InvalidRequest(f"expected a JSON object, got {shown(document)}")
+    return document
