@@ -1,0 +1,63 @@
+"""Run the control plane: ``python -m modelyard.control --home DIR --port 0 --announce FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from modelyard.control import announce
+from modelyard.control.api import create_app
+from modelyard.registry import Registry
+
+HOST = "127.0.0.1"
+"""The control plane decides what runs; until it knows who asks, it answers this machine only."""
+
+
+class AnnouncedServer(uvicorn.Server):
+    """Writes its address to a file once it listens."""
+
+    def __init__(self, config: uvicorn.Config, url: str, file: Path | None) -> None:
+        super().__init__(config)
+        self._url, self._file = url, file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        if self._file is not None and self.started:
+            announce.write(self._file, announce.Announcement(self._url, os.getpid()))
+
+
+def parse() -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m modelyard.control", description="The control plane's HTTP API.")
+    parser.add_argument("--home", type=Path, default=None)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--port", type=int, default=0, help="0: any free one")
+    where.add_argument("--fd", type=int, default=None, help="a listening socket inherited under this number")
+    parser.add_argument("--announce", type=Path, default=None, help="where to write the address once listening")
+    return parser.parse_args()
+
+
+def listening(port: int, fd: int | None) -> socket.socket:
+    """A listening socket: the inherited one, or a new one on loopback."""
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    return socket.create_server((HOST, port))
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    options = parse()
+    listener = listening(options.port, options.fd)
+    url = f"http://{HOST}:{listener.getsockname()[1]}"
+    with Registry.open(options.home) as registry:
+        config = uvicorn.Config(create_app(registry), log_level="warning", timeout_graceful_shutdown=5)
+        AnnouncedServer(config, url, options.announce).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Keeping a few child processes running: start, watch, restart with back-off, stop."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelyard.control import announce
+from modelyard.control.announce import Announcement
+from modelyard.errors import Failed
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+"""Seconds before the first restart, and at most."""
+
+STEADY_SECONDS = 20.0
+"""A child that ran this long is well again: its next restart is a first one."""
+
+LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run under `name`. `command` may depend on the address announced before, so that a restart keeps it."""
+
+    name: str
+    command: Callable[[Announcement | None], Sequence[str]]
+    announce: Path
+    fds: tuple[int, ...] = ()
+
+
+def back_off(failures: int) -> float:
+    """Seconds to wait before the restart that follows the `failures`-th end in a row.
+
+    >>> [back_off(failures) for failures in (1, 2, 3, 20)]
+    [0.1, 0.2, 0.4, 10.0]
+    """
+    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE)
+
+
+def ended_how(status: int) -> str:
+    """Say in words how a process ended.
+
+    >>> ended_how(1), ended_how(-9)
+    ('ended with status 1', 'was killed by SIGKILL')
+    """
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
+@dataclass(slots=True)
+class Child:
+    """One program's present process, and what its restarts are decided on."""
+
+    program: Program
+    process: subprocess.Popen[bytes]
+    started: float
+    failures: int = 0
+    restart_at: float | None = None
+    address: Announcement | None = None
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs programs as children until told to stop.
+
+    `tell` gets a line whenever a child ends or comes back; `changed` is called with all known addresses whenever one
+    of them is new. Children never outlive the thread that calls `start`: the kernel sends them SIGTERM
+    when it is gone, however it went.
+    """
+
+    programs: Sequence[Program]
+    tell: Callable[[str], None]
+    changed: Callable[[dict[str, Announcement]], None]
+    _children: list[Child] = field(default_factory=list)
+
+    def run(self, stop: threading.Event, deadline: float = 60.0) -> None:
+        """Start all programs, keep them running until `stop` is set, then stop them.
+
+        Raises:
+            Failed: one of them ended, or stayed silent for `deadline` seconds, before it ever announced itself.
+        """
+        try:
+            self._start(stop, deadline)
+            while not stop.wait(LOOK_SECONDS):
+                self._look()
+        finally:
+            self._stop()
+
+    def _start(self, stop: threading.Event, deadline: float) -> None:
+        until = time.monotonic() + deadline
+        for program in self.programs:
+            program.announce.unlink(missing_ok=True)
+            self._children.append(Child(program, _spawn(program, None), time.monotonic()))
+        while not stop.wait(LOOK_SECONDS) and not self._all_announced():
+            for child in self._children:
+                _require_alive(child, until)
+
+    def _all_announced(self) -> bool:
+        for child in self._children:
+            self._look_for_address(child)
+        return all(child.address is not None for child in self._children)
+
+    def _look(self) -> None:
+        for child in self._children:
+            self._look_for_address(child)
+            status = child.process.poll()
+            if status is None:
+                continue
+            if child.restart_at is None:
+                self._plan_restart(child, status)
+            elif time.monotonic() >= child.restart_at:
+                child.process = _spawn(child.program, child.address)
+                child.started, child.restart_at = time.monotonic(), None
+
+    def _plan_restart(self, child: Child, status: int) -> None:
+        now = time.monotonic()
+        child.failures = 1 if now - child.started > STEADY_SECONDS else child.failures + 1
+        child.restart_at = now + back_off(child.failures)
+        self.tell(
+            f"the {child.program.name} (pid {child.process.pid}) {ended_how(status)}; "
+            f"starting it again in {back_off(child.failures):.1f} s"
+        )
+
+    def _look_for_address(self, child: Child) -> None:
+        said = announce.read(child.program.announce)
+        if said is None or said == child.address or said.pid != child.process.pid:
+            return
+        back = child.address is not None
+        child.address = said
+        self.changed({other.program.name: other.address for other in self._children if other.address is not None})
+        if back:
+            self.tell(f"the {child.program.name} is back (pid {said.pid})")
+
+    def _stop(self, grace: float = 20.0) -> None:
+        """Ask all to finish what they are doing; end by force those that take longer than `grace` seconds."""
+        for child in self._children:
+            child.process.terminate()
+        until = time.monotonic() + grace
+        for child in self._children:
+            try:
+                child.process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.tell(f"the {child.program.name} did not stop within {grace:.0f} s and is ended by force")
+                child.process.kill()
+                child.process.wait()
+            child.program.announce.unlink(missing_ok=True)
+
+
+def _require_alive(child: Child, until: float) -> None:
+    if child.address is not None:
+        return
+    status = child.process.poll()
+    if status is not None:
+        raise Failed(f"the {child.program.name} {ended_how(status)} before it was listening; what it said is above")
+    if time.monotonic() > until:
+        raise Failed(f"the {child.program.name} did not start listening in time")
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def _spawn(program: Program, address: Announcement | None) -> subprocess.Popen[bytes]:
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it went before we asked to be told
+            os._exit(1)
+
+    # A group of its own: Ctrl-C in the terminal reaches the supervisor, which then stops its children in order.
+    return subprocess.Popen(
+        list(program.command(address)),
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        pass_fds=program.fds,
+        process_group=0,
+        preexec_fn=die_with_parent,
+    )

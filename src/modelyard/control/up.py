@@ -1,0 +1,195 @@
+"""Both planes on this machine: who listens where, and that a home has them once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from modelyard.control import announce
+from modelyard.control.announce import Announcement
+from modelyard.control.supervisor import Program, Supervisor
+from modelyard.errors import Conflict, Rejected
+from modelyard.home import Home
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+CONTROL, DATA = "control plane", "data plane"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The planes that run on a home: the supervisor's process and each plane's address."""
+
+    pid: int
+    control: Announcement
+    data: Announcement
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where to listen. Ports of 0 mean any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    control_port: int = 0
+    allow_remote: bool = False
+
+
+def running(home: Home) -> Running | None:
+    """The planes that run on `home` now; None when there are none, or they are still starting."""
+    if not _is_held(_lock_file(home)):
+        return None
+    try:
+        return msgspec.json.decode(_up_file(home).read_bytes(), type=Running)
+    except FileNotFoundError:
+        return None
+
+
+def supervise(
+    home: Home,
+    options: Options,
+    stop: threading.Event,
+    tell: Callable[[str], None],
+    ready: Callable[[Running], None],
+) -> None:
+    """Run both planes on `home` until `stop` is set; `ready` is called once, when both listen.
+
+    Raises:
+        Conflict: they already run on this home, or a port is taken.
+        Rejected: an address that others could reach, without `allow_remote`.
+        Failed: a plane cannot start.
+    """
+    _check_host(options)
+    home.create()
+    with _only_one(home), _listen(options.control_port) as control:
+        _check_free(options.host, options.port)
+        say = _announcer(home, ready)
+        Supervisor([_control(home, control), _data(home, options, control)], tell, say).run(stop)
+
+
+def _announcer(home: Home, ready: Callable[[Running], None]) -> Callable[[dict[str, Announcement]], None]:
+    """Keep ``run/up.json`` true, and call `ready` when it is first complete."""
+    told = False
+
+    def say(known: dict[str, Announcement]) -> None:
+        nonlocal told
+        if CONTROL in known and DATA in known:
+            present = Running(os.getpid(), known[CONTROL], known[DATA])
+            announce.write(_up_file(home), present)
+            if not told:
+                told = True
+                ready(present)
+
+    return say
+
+
+def _control(home: Home, listener: socket.socket) -> Program:
+    """The control plane, on a socket that outlives its process: during a restart its callers wait, none is refused."""
+    file = home.run / "control.json"
+    command = _python("modelyard.control", "--home", home.path, "--fd", listener.fileno(), "--announce", file)
+    return Program(CONTROL, lambda _before: command, file, fds=(listener.fileno(),))
+
+
+def _data(home: Home, options: Options, control: socket.socket) -> Program:
+    file = home.run / "serving.json"
+    desired = f"http://127.0.0.1:{control.getsockname()[1]}/desired-state"
+    where = ["--desired", desired, "--host", options.host, *(["--allow-remote"] if options.allow_remote else [])]
+    keep = ["--announce", file, "--records", home.records, "--home", home.path]
+
+    def command(before: Announcement | None) -> list[str]:
+        port = options.port if before is None else int(before.url.rpartition(":")[2])
+        return _python("modelyard.serving", *where, "--port", port, *keep)
+
+    return Program(DATA, command, file)
+
+
+def _python(module: str, *arguments: object) -> list[str]:
+    """This Python with `module`; the folder that happens to be current is not searched for modules."""
+    return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+def _check_host(options: Options) -> None:
+    if options.host not in LOOPBACK and not options.allow_remote:
+        raise Rejected(
+            f"{options.host} can be reached from other machines, and nothing asks callers who they are yet: "
+            "listen on 127.0.0.1, or say --allow-remote if the network in front of it does"
+        )
+
+
+def _check_free(host: str, port: int, patience: float = 5.0) -> None:
+    """Make sure that `port` can be had; one that a stopped server is just giving back is waited for."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    until = time.monotonic() + patience
+    while port:
+        try:
+            socket.create_server((host, port), family=family).close()
+        except OSError as error:
+            if time.monotonic() > until:
+                raise Conflict(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from error
+            time.sleep(0.1)
+        else:
+            return
+
+
+@contextmanager
+def _listen(port: int) -> Iterator[socket.socket]:
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise Conflict(f"cannot listen on port {port} ({error.strerror}): choose another --control-port") from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _only_one(home: Home) -> Iterator[None]:
+    """Hold the home's lock while the planes run; the system gives it back if this process is killed."""
+    with _lock_file(home).open("w") as handle:
+        _take(handle, home)
+        _up_file(home).unlink(missing_ok=True)  # a killed one leaves its own
+        try:
+            yield
+        finally:
+            _up_file(home).unlink(missing_ok=True)
+
+
+def _take(handle: IO[str], home: Home, tries: Sequence[float] = (0.05, 0.1, 0.2, 0.0)) -> None:
+    """Take the lock, or raise. Tried a few times: whoever asks `running` holds it for a moment."""
+    for pause in tries:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+    there = running(home)
+    where = f", at {there.data.url} (pid {there.pid})" if there else ""
+    raise Conflict(f"Modelyard is already up on this home{where}: stop that one first, or set another MODELYARD_HOME")
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with lock.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _lock_file(home: Home) -> Path:
+    return home.run / "up.lock"
+
+
+def _up_file(home: Home) -> Path:
+    return home.run / "up.json"
