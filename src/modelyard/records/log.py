@@ -13,11 +13,14 @@ survives the loss of power only with ``fsync="always"``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from modelyard.domain.records import Label, PredictionRecord
+from modelyard.errors import InvalidInput
 from modelyard.records import segments
 from modelyard.records.segments import Damage, Fsync, SegmentWriter
 
@@ -60,7 +63,11 @@ class PredictionLog:
         Raises:
             RecordNotKept: it could not be written; what was written before is untouched, and later appends may work.
         """
-        self._segments.append(_encode(record))
+        try:
+            payload = _encode(record)
+        except UnicodeEncodeError:
+            payload = _encode(_writable(record))
+        self._segments.append(payload)
 
     def close(self) -> None:
         """Let go of the file. Calling it twice is harmless."""
@@ -86,8 +93,9 @@ class LabelLog:
 
         Raises:
             RecordNotKept: it could not be written.
+            InvalidInput: the value is a whole number of more than 64 bits.
         """
-        self._segments.append(_encode(label))
+        self._segments.append(_label_payload(label))
 
     def append_many(self, labels: Iterable[Label]) -> int:
         """Keep several and say how many; when this returns, all of them outlive the process.
@@ -97,7 +105,7 @@ class LabelLog:
         """
         added, waiting = 0, []
         for label in labels:
-            waiting.append(_encode(label))
+            waiting.append(_label_payload(label))
             if len(waiting) == _LABELS_AT_ONCE:
                 self._segments.append_all(waiting)
                 added, waiting = added + len(waiting), []
@@ -108,6 +116,28 @@ class LabelLog:
     def close(self) -> None:
         """Let go of the file. Calling it twice is harmless."""
         self._segments.close()
+
+
+def _writable(record: PredictionRecord) -> PredictionRecord:
+    """`record` with unpaired surrogates escaped: JSON can spell them, UTF-8 cannot, and no call may go unrecorded."""
+    texts: dict[str, Any] = {
+        part.name: value.encode(errors="backslashreplace").decode()
+        for part in fields(record)
+        if isinstance(value := getattr(record, part.name), str)
+    }
+    ids = tuple(one.encode(errors="backslashreplace").decode() for one in record.row_ids)
+    return replace(record, **texts, row_ids=ids)
+
+
+def _label_payload(label: Label) -> bytes:
+    try:
+        return _encode(label)
+    except (OverflowError, UnicodeEncodeError):
+        raise InvalidInput(
+            f"the label for {label.prediction_id!r} cannot be kept: expected a number of at most 64 bits, true, false, "
+            f"or a text of valid Unicode; got {label.value!r:.60}",
+            column="value",
+        ) from None
 
 
 class RecordFiles:
