@@ -132,7 +132,7 @@ def _outside(column: Column, values: NDArray[Any]) -> Mask:
 def _reason(column: Column, value: Any, missing: bool) -> str:
     if missing:
         return f"a value is missing; this model needs {_expected(column)} here"
-    plain = value.item() if isinstance(value, np.generic) else value
+    plain = value.item() if isinstance(value, np.generic) and value.dtype.kind != "M" else value
     return f"got {_shown(plain)}, expected {_expected(column)}"
 
 
@@ -221,7 +221,7 @@ def _one_of(allowed: frozenset[Scalar], nullable: bool, kind: Kind) -> Callable[
 
 def _one_float(low: float, high: float, infinite: bool, nullable: bool) -> Callable[[Vector], bool]:
     def takes(vector: Vector) -> bool:
-        value = vector.values.item()
+        value: float = vector.values.item()
         if math.isfinite(value):
             return low <= value <= high
         return nullable if value != value else infinite
