@@ -1,0 +1,211 @@
+"""What should answer, and what does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from modelyard.cli.output import Json, emit, err, out, reported_errors
+
+if TYPE_CHECKING:
+    from modelyard.control.deployments import Decision
+    from modelyard.control.watch import Served, Sighting
+    from modelyard.home import Home
+
+app = typer.Typer()
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the data plane has done it.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")]
+
+
+@app.command()
+def deploy(
+    ref: Annotated[str, typer.Argument(metavar="NAME@V")],
+    to: Annotated[str, typer.Option("--to", metavar="DEPLOYMENT", help="The name that clients call.")],
+    strategy: Annotated[
+        Literal["replace"], typer.Option("--strategy", help="replace: the new version takes over when it is ready.")
+    ] = "replace",
+    unproven: Annotated[
+        str | None, typer.Option("--unproven", metavar="REASON", help="Deploy without a passing parity report.")
+    ] = None,
+    wait: Wait = True,
+    timeout: Timeout = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Put a version behind a deployment, once it is proven. The old version answers until the new one is ready.
+
+    Example: modelyard deploy flights-delay@3 --to flights-delay
+    """
+    from modelyard.cli.registry import user
+    from modelyard.control import deployments
+    from modelyard.registry import Registry
+
+    with reported_errors(as_json), Registry.open() as registry:
+        decision = deployments.deploy(registry, ref, to, unproven, by=user())
+        _follow(registry.home, decision, strategy, wait, timeout, as_json)
+
+
+@app.command()
+def undeploy(
+    deployment: Annotated[str, typer.Argument()],
+    wait: Wait = True,
+    timeout: Timeout = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Take a deployment away. Calls that are under way are answered; its history and records stay.
+
+    Example: modelyard undeploy flights-delay
+    """
+    from modelyard.cli.registry import user
+    from modelyard.control import deployments
+    from modelyard.registry import Registry
+
+    with reported_errors(as_json), Registry.open() as registry:
+        decision = deployments.undeploy(registry, deployment, by=user())
+        _follow(registry.home, decision, "replace", wait, timeout, as_json)
+
+
+@app.command()
+def status(
+    deployment: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is deployed, ready and why not. Exit status 1 if something asked for does not answer.
+
+    Example: modelyard status flights-delay
+    """
+    from modelyard.control import deployments
+    from modelyard.errors import DeploymentNotFound
+    from modelyard.registry import Registry
+
+    with reported_errors(as_json), Registry.open() as registry:
+        asked = deployments.in_force(registry)
+        if deployment is not None:
+            names = [decision.deployment for decision in asked]
+            if deployment not in names:
+                raise DeploymentNotFound(deployment, names)
+            asked = tuple(decision for decision in asked if decision.deployment == deployment)
+        document = _survey(registry.home, asked)
+    emit(document, as_json, lambda: _print_survey(document))
+    if not document["ok"]:
+        raise typer.Exit(1)
+
+
+def _follow(home: Home, decision: Decision, strategy: str, wait: bool, timeout: float, as_json: bool) -> None:
+    """Report a decision, and what became of it; exit status 1 if the data plane could not do it."""
+    from modelyard.control.up import running
+    from modelyard.control.watch import Progress, wait_until_done
+
+    there = running(home)
+    if there is None:
+        progress = Progress("waiting", "nothing runs on this home: `modelyard up` will carry it out")
+    elif not wait:
+        progress = Progress("waiting", "not waited for: see `modelyard status`")
+    else:
+        progress = wait_until_done(there.data.url, decision, timeout, lambda line: err.print(line, markup=False))
+    url = f"{there.data.url}/predict/{decision.deployment}" if there and decision.version else None
+    document = {
+        "decision": decision,
+        "strategy": strategy,
+        "state": progress.state,
+        "reason": progress.reason,
+        "url": url,
+    }
+    emit(document, as_json, lambda: _print_outcome(decision, progress.state, progress.reason, url))
+    if progress.state == "failed" or (progress.state == "waiting" and there is not None and wait):
+        raise typer.Exit(1)
+
+
+def _print_outcome(decision: Decision, state: str, reason: str, url: str | None) -> None:
+    what = "nothing" if decision.version is None else f"{decision.model}@{decision.version}"
+    if state == "done":
+        out.print(f"[bold green]{decision.deployment}[/] answers with {what}" + (f" at {url}" if url else ""))
+    elif state == "failed":
+        err.print(f"[bold red]{decision.deployment}[/] cannot answer with {what}:", end=" ")
+        err.print(reason, markup=False)
+    else:
+        out.print(f"decided: {decision.deployment} answers with {what}; {reason}", markup=False)
+    if decision.unproven:
+        out.print(f"without proof, because: {decision.unproven}", markup=False)
+
+
+def _survey(home: Home, asked: tuple[Decision, ...]) -> dict[str, Any]:
+    """What was asked for beside what answers."""
+    from modelyard.control.up import running
+    from modelyard.control.watch import look
+    from modelyard.errors import ServiceUnreachable
+
+    there, seen, trouble = running(home), None, "nothing runs on this home: start `modelyard up`"
+    if there is not None:
+        try:
+            seen = look(there.data.url)
+        except ServiceUnreachable as error:
+            trouble = str(error)
+    rows = [_entry(decision, seen, trouble) for decision in asked]
+    return {
+        "ok": all(row["state"] == "READY" for row in rows),
+        "running": there,
+        "deployments": rows,
+        "trouble": "" if seen else trouble,
+    }
+
+
+def _entry(decision: Decision, seen: Sighting | None, trouble: str) -> dict[str, Any]:
+    served = None if seen is None else seen.find(decision.deployment)
+    asked = f"{decision.model}@{decision.version}"
+    state, reason, answers = _condition(decision, served, trouble if seen is None else "not loaded yet")
+    return {
+        "deployment": decision.deployment,
+        "asked": asked,
+        "answers": answers,
+        "state": state,
+        "reason": reason,
+        "runtime": served.runtime if served else "",
+        "unproven": decision.unproven,
+        "by": decision.by,
+        "since": decision.at,
+    }
+
+
+def _condition(decision: Decision, served: Served | None, otherwise: str) -> tuple[str, str, str | None]:
+    """The state of what was asked for, why it is so, and which version answers meanwhile."""
+    if served is None:
+        return "UNAVAILABLE", otherwise, None
+    answers = f"{served.model}@{served.version}" if served.state == "READY" else None
+    if (served.model, served.version) == (decision.model, decision.version):
+        return served.state, served.reason, answers
+    wanted = served.wanted
+    if wanted is None or (wanted.model, wanted.version) != (decision.model, decision.version):
+        return "LOADING", "the data plane has not seen the decision yet", answers
+    return wanted.state, wanted.reason, answers
+
+
+def _print_survey(document: dict[str, Any]) -> None:
+    from modelyard.cli.cards import moment, table
+
+    there = document["running"]
+    if there is not None:
+        out.print(f"data plane {there.data.url} (pid {there.data.pid}), control plane {there.control.url}")
+    if document["trouble"]:
+        out.print(document["trouble"], markup=False)
+    if not document["deployments"]:
+        out.print("nothing is deployed: modelyard deploy NAME@V --to DEPLOYMENT")
+        return
+    rows = [
+        [
+            row["deployment"],
+            row["asked"],
+            row["answers"] or "-",
+            row["state"],
+            row["runtime"],
+            moment(row["since"]),
+            "; ".join(part for part in (row["reason"], _unproven(row)) if part),
+        ]
+        for row in document["deployments"]
+    ]
+    out.print(table(["deployment", "asked for", "answers", "state", "runtime", "since", "notes"], rows))
+
+
+def _unproven(row: dict[str, Any]) -> str:
+    return f"unproven: {row['unproven']}" if row["unproven"] else ""

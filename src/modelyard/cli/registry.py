@@ -1,0 +1,239 @@
+"""Models, versions and aliases; bundles in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelyard.cli.output import Json, emit, err, out, reported_errors
+
+if TYPE_CHECKING:
+    from modelyard.bundle.layout import Bundle
+    from modelyard.registry import Model, Registry, Version
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_(
+    model: Annotated[str | None, typer.Argument(help="Only this model, version by version.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Models and their versions.
+
+    Example: modelyard list flights-delay
+    """
+    with reported_errors(as_json), _registry() as registry:
+        if model is None:
+            models = registry.models()
+            emit({"models": models}, as_json, lambda: _print_models(models))
+        else:
+            rows = [_facts(registry, version) for version in registry.versions(model)]
+            emit({"model": model, "versions": rows}, as_json, lambda: _print_versions(rows))
+
+
+@app.command()
+def show(
+    ref: Annotated[str, typer.Argument(metavar="NAME[@V]", help="NAME, NAME@3 or NAME@champion.")],
+    as_json: Json = False,
+) -> None:
+    """One model or version in full.
+
+    Example: modelyard show flights-delay@3
+    """
+    from modelyard.cli.cards import print_model, print_version
+
+    with reported_errors(as_json), _registry() as registry:
+        if "@" in ref:
+            document = _describe_version(registry, registry.version(ref))
+            emit(document, as_json, lambda: print_version(document))
+        else:
+            described = _describe_model(registry, ref)
+            emit(described, as_json, lambda: print_model(described))
+
+
+@app.command()
+def alias(
+    model: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str | None, typer.Argument(metavar="ALIAS")] = None,
+    version: Annotated[int | None, typer.Argument(metavar="V", help="The version to point at.")] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason, kept in the history.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Take the alias away.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Point an alias at a version; without a version, show aliases and their history.
+
+    Example: modelyard alias flights-delay champion 3 --why "better AUC on March"
+    """
+    with reported_errors(as_json), _registry() as registry:
+        if name is not None and remove:
+            change: Any = registry.remove_alias(model, name, by=user(), why=why)
+        elif name is not None and version is not None:
+            change = registry.set_alias(model, name, version, by=user(), why=why)
+        else:
+            known, changes = registry.aliases(model), registry.alias_history(model)
+            past = [change for change in changes if name in (None, change.alias)]
+            shown = {key: value for key, value in known.items() if name in (None, key)}
+            document = {"model": model, "aliases": shown, "history": past}
+            emit(document, as_json, lambda: _print_aliases(model, shown, past))
+            return
+        emit(change, as_json, lambda: out.print(_alias_line(model, change)))
+
+
+@app.command()
+def export(
+    ref: Annotated[str, typer.Argument(metavar="NAME@V")],
+    file: Annotated[Path, typer.Argument(help="Where to write the bundle, as one file.")],
+    as_json: Json = False,
+) -> None:
+    """Write a version's bundle as one file. The same version gives the same bytes.
+
+    Example: modelyard export flights-delay@3 flights-delay-3.tar.gz
+    """
+    from modelyard.bundle.archive import export_file
+
+    with reported_errors(as_json), _registry() as registry:
+        version = registry.version(ref)
+        export_file(registry.bundle(version), file)
+        size = file.stat().st_size
+        document = {"ref": version.ref, "digest": version.digest, "file": str(file), "bytes": size}
+        emit(document, as_json, lambda: out.print(f"{version.ref} is in {file} ({size / 1e6:.1f} MB)", markup=False))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="An exported bundle, or a bundle's folder.")],
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Take a bundle whose model runs code of its own when it is loaded.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Register a bundle from a file or folder, once every byte of it is checked.
+
+    Example: modelyard import flights-delay-3.tar.gz
+    """
+    import tempfile
+
+    from modelyard.bundle.archive import import_file
+    from modelyard.bundle.layout import open_bundle
+
+    with reported_errors(as_json), _registry() as registry:
+        with tempfile.TemporaryDirectory(dir=registry.home.cache, prefix="import-") as folder:
+            bundle = open_bundle(source) if source.is_dir() else import_file(source, Path(folder) / "bundle")
+            _require_trust(bundle, trust_code)
+            version = registry.register(bundle)
+        facts = _facts(registry, version)
+        emit(facts, as_json, lambda: out.print(f"{version.ref} is registered; next: modelyard verify {version.ref}"))
+
+
+def _require_trust(bundle: Bundle, trusted: bool) -> None:
+    """List what would run and refuse, unless the user said that it may."""
+    from modelyard.cli.cards import print_code
+    from modelyard.errors import PolicyDenied
+
+    native = bundle.manifest.native
+    if native is None or not (native.runs_code or bundle.manifest.code.modules) or trusted:
+        return
+    print_code(err, bundle.manifest)
+    raise PolicyDenied(
+        f"{bundle.manifest.name}: this bundle holds code that would run on this machine when its model is loaded "
+        "(listed above); nothing of it was run. If you trust where it came from, say --trust-code"
+    )
+
+
+def user() -> str:
+    """Who is at the terminal, as far as the system says."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _registry() -> Registry:
+    from modelyard.registry import Registry
+
+    return Registry.open()
+
+
+def _facts(registry: Registry, version: Version) -> dict[str, Any]:
+    pointing = [alias for alias, number in registry.aliases(version.model).items() if number == version.number]
+    return {
+        "ref": version.ref,
+        "model": version.model,
+        "number": version.number,
+        "digest": version.digest,
+        "created_at": version.created_at,
+        "runtime": version.runtime,
+        "proven": registry.proof(version) is not None,
+        "aliases": pointing,
+        "tags": dict(version.tags),
+    }
+
+
+def _describe_version(registry: Registry, version: Version) -> dict[str, Any]:
+    manifest = registry.bundle(version).manifest
+    return {
+        **_facts(registry, version),
+        "path": str(version.path),
+        "reports": registry.stored_reports(version),
+        "manifest": manifest,
+    }
+
+
+def _describe_model(registry: Registry, name: str) -> dict[str, Any]:
+    rows = [_facts(registry, version) for version in registry.versions(name)]
+    history = registry.alias_history(name)
+    return {"model": name, "versions": rows, "aliases": registry.aliases(name), "alias_history": history}
+
+
+def _print_models(models: tuple[Model, ...]) -> None:
+    from modelyard.cli.cards import table
+
+    if not models:
+        out.print("no model is registered yet: pack one in Python with modelyard.pack(...), or modelyard import FILE")
+        return
+    rows = [
+        [
+            model.name,
+            str(model.versions),
+            f"{model.name}@{model.newest}",
+            ", ".join(f"{alias}={number}" for alias, number in model.aliases.items()),
+        ]
+        for model in models
+    ]
+    out.print(table(["model", "versions", "newest", "aliases"], rows))
+
+
+def _print_versions(rows: list[dict[str, Any]]) -> None:
+    from modelyard.cli.cards import versions_table
+
+    out.print(versions_table(rows))
+
+
+def _alias_line(model: str, change: Any) -> str:
+    target = "nothing" if change.version is None else f"{model}@{change.version}"
+    before = "" if change.previous is None else f" (was {model}@{change.previous})"
+    return f"{model}@{change.alias} points at {target}{before}"
+
+
+def _print_aliases(model: str, known: dict[str, int], changes: list[Any]) -> None:
+    from modelyard.cli.cards import moment, table
+
+    if not changes:
+        out.print(f"{model} has no such alias, and never had")
+        return
+    for name, number in known.items():
+        out.print(f"{model}@{name} points at {model}@{number}")
+    rows = [
+        [moment(change.at), change.alias, _target(change.previous), _target(change.version), change.by, change.why]
+        for change in changes
+    ]
+    out.print(table(["when", "alias", "from", "to", "by", "why"], rows))
+
+
+def _target(number: int | None) -> str:
+    return "-" if number is None else str(number)
