@@ -17,7 +17,7 @@ from modelyard.errors import InvalidInput, InvalidRequest
 from modelyard.protocol import jsontext
 from modelyard.protocol.oip import read_output
 from modelyard.protocol.rows import by_row
-from modelyard.protocol.table import Call, TableReader, need_list, need_object
+from modelyard.protocol.table import Call, Source, TableReader, need_list, need_object
 from modelyard.protocol.values import shown
 
 
@@ -111,19 +111,17 @@ FORMS: dict[str, Callable[[dict[str, Any], TableReader], Frame]] = {
 """Each known form and how it is read."""
 
 
-def write_response(
-    answers: Answers, schema: Schema, *, model: str, version: int, prediction_id: str, rows: int
-) -> bytes:
+def write_response(answers: Answers, schema: Schema, source: Source) -> bytes:
     """The answer: a list with one value a row, or one object a row where the method returns several named parts."""
     outputs = [schema.output(name) for name in answers]
-    columns = [_values(answers, output, rows) for output in outputs]
+    columns = [_values(answers, output, source.rows) for output in outputs]
     if len(outputs) == 1 and outputs[0].container not in ("dataframe", "dict"):
         predictions = columns[0]
     else:
         keys = [str(output.name if output.part is None else output.part) for output in outputs]
         predictions = [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
     names = [output.name for output in outputs]
-    return jsontext.write(InvocationsResponse(predictions, model, version, prediction_id, names))
+    return jsontext.write(InvocationsResponse(predictions, source.model, source.version, source.prediction_id, names))
 
 
 def _values(answers: Answers, output: Output, rows: int) -> list[Any]:

@@ -13,7 +13,7 @@ from modelyard.domain.schema import Output, Scalar, Schema
 from modelyard.errors import InvalidRequest
 from modelyard.protocol import jsontext
 from modelyard.protocol.oip import read_output
-from modelyard.protocol.table import Call, TableReader
+from modelyard.protocol.table import Call, Source, TableReader
 from modelyard.protocol.values import shown, write_values
 
 LONGEST_ID = 256
@@ -87,26 +87,18 @@ def checked_outputs(names: Sequence[str], schema: Schema) -> tuple[str, ...] | N
     return tuple(names) or None
 
 
-def write_response(
-    answers: Answers,
-    schema: Schema,
-    *,
-    model: str,
-    version: int,
-    prediction_id: str,
-    rows: int,
-    ids: Sequence[str] = (),
-) -> bytes:
+def write_response(answers: Answers, schema: Schema, source: Source) -> bytes:
     """One object a row: its prediction id, then each output, with probabilities and scores named by class.
 
     NaN and infinities become null.
     """
-    named = ids or [row_id(prediction_id, row, rows) for row in range(rows)]
+    rows = source.rows
+    named = source.ids or [row_id(source.prediction_id, row, rows) for row in range(rows)]
     columns = [(name, by_row(answers[name], schema.output(name), rows)) for name in answers]
     table = [
         {PREDICTION_ID: name, **{output: values[row] for output, values in columns}} for row, name in enumerate(named)
     ]
-    return jsontext.write(RowsResponse(model, version, prediction_id, table))
+    return jsontext.write(RowsResponse(source.model, source.version, source.prediction_id, table))
 
 
 def by_row(array: Array, output: Output, rows: int) -> list[Any]:

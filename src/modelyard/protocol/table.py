@@ -33,6 +33,20 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What answered a call, and under which ids: the facts that an answer carries beside its numbers.
+
+    `ids` are the caller's own, one a row, or empty.
+    """
+
+    model: str
+    version: int
+    prediction_id: str
+    rows: int
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TableReader:
     """Reads JSON tables for one schema. Made once a version, used for every request.
 
@@ -140,10 +154,11 @@ class TableReader:
 
 def read_tensor(data: Sequence[Any], column: Column, rows: int, what: str = "") -> Vector:
     """A column with trailing dimensions from nested lists, one a row; any size (-1) is taken from the first row."""
-    shape, first = [rows], data[0] if len(data) else []
+    shape: list[int] = [rows]
+    first = data[0] if len(data) else []
     for size in column.shape:
-        came = len(first) if type(first) is list else 0
-        shape.append(came if size == -1 else size)
+        length = len(first) if type(first) is list else 0
+        shape.append(length if size == -1 else size)
         first = first[0] if type(first) is list and first else None
     inner = 1
     for size in shape[1:]:

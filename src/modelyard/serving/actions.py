@@ -1,0 +1,188 @@
+"""What the server answers besides predictions: health, metadata, the index, its status, and labels."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from modelyard.domain.records import Label
+from modelyard.domain.schema import Scalar
+from modelyard.errors import DeploymentNotFound, InvalidRequest, ModelyardError, NotOffered
+from modelyard.protocol import jsontext, oip, rows
+from modelyard.records.interface import LabelSink
+from modelyard.serving.http import Reply, error_reply, json_reply
+from modelyard.serving.plane import DataPlane
+from modelyard.serving.routes import Target
+from modelyard.serving.served import ServedVersion
+
+EXTENSIONS = ("parameters", "model_repository(index)")
+"""The extensions of the Open Inference Protocol that are offered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Services:
+    """What the answers are made from. `facts` gives more to show under ``/status``."""
+
+    plane: DataPlane
+    labels: LabelSink
+    version: str
+    facts: Callable[[], dict[str, Any]] = dict
+
+
+class LabelsRequest(msgspec.Struct):
+    """The body of a call that adds labels."""
+
+    class One(msgspec.Struct):
+        """The truth for one prediction; null for a truth that is known not to exist."""
+
+        prediction_id: str
+        value: Scalar | None
+
+    labels: list[One]
+
+
+_LABELS = msgspec.json.Decoder(LabelsRequest)
+
+
+class IndexRequest(msgspec.Struct):
+    """The body of a call for the repository index."""
+
+    ready: bool = False
+
+
+_INDEX = msgspec.json.Decoder(IndexRequest)
+
+
+def live(services: Services, target: Target, body: bytes) -> Reply:
+    """The process answers."""
+    return json_reply({"live": True})
+
+
+def ready(services: Services, target: Target, body: bytes) -> Reply:
+    """Whether everything that should answer does; if not, why."""
+    state = services.plane.readiness()
+    return json_reply({"ready": True} if state.ready else {"ready": False, "reason": state.reason}, _code(state.ready))
+
+
+def model_ready(services: Services, target: Target, body: bytes) -> Reply:
+    """Whether one deployment, or one version of it, answers; if not, why."""
+    name = target.deployment or ""
+    try:
+        served = services.plane.lease(name, target.version)
+    except ModelyardError as error:
+        reply = error_reply(error)
+        if reply.status != 503:
+            return reply
+        return json_reply({"name": name, "ready": False, "reason": str(error), "error": str(error)}, 503)
+    served.leases.give_back()
+    trouble = "the server is stopping" if services.plane.draining else served.trouble()
+    document = {"name": name, "version": str(served.deployment.version), "ready": not trouble}
+    return json_reply({**document, **({"reason": trouble, "error": trouble} if trouble else {})}, _code(not trouble))
+
+
+def server_metadata(services: Services, target: Target, body: bytes) -> Reply:
+    """Name, version and extensions of the server."""
+    return json_reply({"name": "modelyard", "version": services.version, "extensions": EXTENSIONS})
+
+
+def model_metadata(services: Services, target: Target, body: bytes) -> Reply:
+    """A deployment's tensors, and its whole schema as a property."""
+    served = services.plane.lease(target.deployment or "", target.version)
+    try:
+        deployment, manifest = served.deployment, served.manifest
+        properties = {
+            "model": deployment.model,
+            "digest": served.digest,
+            "runtime": manifest.runtime,
+            "framework": manifest.framework,
+            "estimator": manifest.estimator,
+        }
+        versions = [str(deployment.version)]
+        return json_reply(oip.model_metadata(deployment.name, versions, _platform(served), served.schema, properties))
+    finally:
+        served.leases.give_back()
+
+
+def models(services: Services, target: Target, body: bytes) -> Reply:
+    """The names of all deployments."""
+    return json_reply({"models": services.plane.names()})
+
+
+def repository_index(services: Services, target: Target, body: bytes) -> Reply:
+    """Every deployment with the state of the version that answers and of the one that is wanted."""
+    only_ready = jsontext.parse_as(body, _INDEX).ready if body.strip() else False
+    entries = []
+    for deployment in services.plane.status().deployments:
+        versions = {deployment.version: (deployment.state, deployment.reason)}
+        if deployment.wanted is not None:
+            versions.setdefault(deployment.wanted.version, (deployment.wanted.state, deployment.wanted.reason))
+        entries += [
+            {"name": deployment.name, "version": str(version), "state": state, "reason": reason}
+            for version, (state, reason) in versions.items()
+            if state == "READY" or not only_ready
+        ]
+    return json_reply(entries)
+
+
+def load(services: Services, target: Target, body: bytes) -> Reply:
+    """Refused: what is served is decided by deploying."""
+    raise NotOffered(
+        "models are not loaded or unloaded over the wire: only verified bundles are served; "
+        "use `modelyard deploy` or `modelyard undeploy`"
+    )
+
+
+def not_offered(services: Services, target: Target, body: bytes) -> Reply:
+    """Refused: a known extension that is not there."""
+    raise NotOffered(f"this extension is not offered here; there are: {', '.join(EXTENSIONS)}")
+
+
+def status(services: Services, target: Target, body: bytes) -> Reply:
+    """What answers, what was asked for and why that differs, for all deployments or one."""
+    seen = services.plane.status(target.deployment)
+    if target.deployment is not None and not seen.deployments:
+        raise DeploymentNotFound(target.deployment, services.plane.names())
+    facts = {"server": "modelyard", "version": services.version, "pid": os.getpid(), **services.facts()}
+    return json_reply({**msgspec.to_builtins(seen), **facts})
+
+
+def add_labels(services: Services, target: Target, body: bytes) -> Reply:
+    """Keep the truth for past predictions."""
+    labels = jsontext.parse_as(body, _LABELS).labels
+    for position, label in enumerate(labels):
+        if not 0 < len(label.prediction_id) <= rows.LONGEST_ID:
+            raise InvalidRequest(f"label {position}: a prediction id has 1 to {rows.LONGEST_ID} characters")
+    now = time.time_ns()
+    kept = services.labels.append_many(Label(label.prediction_id, label.value, now, "http") for label in labels)
+    return json_reply({"accepted": kept})
+
+
+ACTIONS: dict[str, Callable[[Services, Target, bytes], Reply]] = {
+    "live": live,
+    "ready": ready,
+    "model ready": model_ready,
+    "server metadata": server_metadata,
+    "model metadata": model_metadata,
+    "models": models,
+    "repository index": repository_index,
+    "load": load,
+    "labels": add_labels,
+    "status": status,
+    "not offered": not_offered,
+}
+
+
+def _code(ready: bool) -> int:
+    return 200 if ready else 503
+
+
+def _platform(served: ServedVersion) -> str:
+    manifest = served.manifest
+    if manifest.runtime == "onnx":
+        return "onnx_onnxv1"
+    return f"{manifest.framework}_{manifest.native.format if manifest.native else 'python'}"

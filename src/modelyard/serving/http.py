@@ -1,0 +1,229 @@
+"""HTTP at the edge: status codes of errors, bodies in, replies out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import msgspec
+
+from modelyard.domain.records import Outcome
+from modelyard.errors import (
+    Conflict,
+    Failed,
+    InvalidInput,
+    ModelyardError,
+    NotFound,
+    NotOffered,
+    PolicyDenied,
+    Rejected,
+    RowsRefused,
+    TooLarge,
+    Unavailable,
+)
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+HTTP_STATUS: tuple[tuple[type[ModelyardError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (TooLarge, 413),
+    (NotOffered, 501),
+    (PolicyDenied, 403),
+    (Rejected, 400),
+    (RowsRefused, 422),
+    (Failed, 500),
+    (Unavailable, 503),
+)
+"""The first kind that fits decides."""
+
+RETRY_AFTER_SECONDS = 1
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete."""
+
+
+class WrongVerb(Rejected):
+    """The path exists, but not for this verb."""
+
+    def __init__(self, verb: str, path: str, allowed: str) -> None:
+        self.allowed = allowed
+        super().__init__(f"{verb} is not possible on {path}; use {allowed}")
+
+
+class UnknownPath(NotFound):
+    """There is nothing at that path."""
+
+
+class UnknownEncoding(Rejected):
+    """A body in an encoding or type that is not understood."""
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status that says what kind of error it is; 500 for whatever is not one of ours.
+
+    >>> status_of(InvalidInput("no such column")), status_of(ZeroDivisionError())
+    (400, 500)
+    """
+    if isinstance(error, WrongVerb):
+        return 405
+    if isinstance(error, UnknownEncoding):
+        return 415
+    return next((status for kind, status in HTTP_STATUS if isinstance(error, kind)), 500)
+
+
+def outcome_of(status: int) -> Outcome:
+    """What a record says of a call that ended with that status.
+
+    >>> [outcome_of(status) for status in (200, 404, 501, 500, 503)]
+    ['ok', 'refused', 'refused', 'failed', 'unavailable']
+    """
+    if status < 400:
+        return "ok"
+    if status < 500 or status == 501:
+        return "refused"
+    return "unavailable" if status == 503 else "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete HTTP answer."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def json_reply(document: Any, status: int = 200) -> Reply:
+    """A reply with `document` as JSON."""
+    return Reply(status, msgspec.json.encode(document))
+
+
+def error_reply(error: BaseException, request_id: str | None = None) -> Reply:
+    """The reply that reports `error`: ``{"error": text, "code": kind}`` and, where known, what it is about."""
+    status = status_of(error)
+    known = isinstance(error, ModelyardError)
+    text = str(error) if known else "the server failed on this request; its log has the details"
+    document: dict[str, Any] = {"error": text, "code": type(error).__name__ if known else "InternalError"}
+    if isinstance(error, InvalidInput) and error.column is not None:
+        document["details"] = {"column": error.column, "row": error.row}
+    if request_id is not None:
+        document["request_id"] = request_id
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, WrongVerb):
+        headers = ((b"allow", error.allowed.encode()),)
+    elif status == 503:
+        headers = ((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),)
+    return Reply(status, msgspec.json.encode(document), headers)
+
+
+_JSON = (b"content-type", b"application/json")
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send the whole answer."""
+    length = (b"content-length", str(len(reply.body)).encode())
+    await send({"type": "http.response.start", "status": reply.status, "headers": [_JSON, length, *reply.headers]})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+@dataclass(frozen=True, slots=True)
+class BodyFacts:
+    """What the headers say of the body."""
+
+    length: int | None = None
+    encoding: str = ""
+    media_type: str = ""
+    binary: bool = False
+
+
+def body_facts(headers: Iterable[tuple[bytes, bytes]]) -> BodyFacts:
+    """Read the headers that matter for a body.
+
+    >>> body_facts([(b"content-length", b"12"), (b"content-encoding", b"gzip")]).encoding
+    'gzip'
+    """
+    length, encoding, media_type, binary = None, "", "", False
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1").strip().lower()
+        elif name == b"content-type":
+            media_type = value.decode("latin-1").partition(";")[0].strip().lower()
+        elif name == b"inference-header-content-length":
+            binary = True
+    return BodyFacts(length, encoding, media_type, binary)
+
+
+async def read_body(receive: Receive, facts: BodyFacts, limit: int) -> bytes:
+    """The request's body, decompressed.
+
+    Raises:
+        TooLarge: it has more than `limit` bytes, before or after decompression; the rest is not read.
+        UnknownEncoding: it is compressed in a way that is not understood, or badly.
+        Disconnected: the client went away.
+    """
+    if facts.length is not None and facts.length > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        body = await _rest_of(receive, body, limit)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return decompressed(body, facts.encoding, limit) if facts.encoding else body
+
+
+async def _rest_of(receive: Receive, first: bytes, limit: int) -> bytes:
+    parts, size, more = [first], len(first), True
+    while more:
+        if size > limit:
+            raise _too_large(limit)
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        part = message.get("body", b"")
+        parts.append(part)
+        size, more = size + len(part), message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body has more than {limit} bytes, which is the most that is taken; send fewer rows a request")
+
+
+_WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+
+
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """`body` without its compression, never more than `limit` bytes of it.
+
+    Raises:
+        UnknownEncoding: for other encodings than gzip, deflate and identity, and for damaged data.
+        TooLarge: when it would grow beyond `limit`.
+    """
+    if encoding == "identity":
+        return body
+    if encoding not in _WINDOWS:
+        raise UnknownEncoding(
+            f"content-encoding {encoding[:40]!r} is not understood; there are: gzip, deflate, identity"
+        )
+    machine = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        plain = machine.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise UnknownEncoding(f"the body is not valid {encoding}: {error}") from None
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not machine.eof or machine.unused_data:
+        raise UnknownEncoding(f"the body is not valid {encoding}: it is cut short or has bytes after its end")
+    return plain

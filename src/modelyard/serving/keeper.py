@@ -1,0 +1,155 @@
+"""Keeps a model's own process alive: notices its death, brings it back, and repeats what it was computing, once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from modelyard.domain.frame import Answers, Frame
+from modelyard.errors import ModelyardError, RuntimeLost
+from modelyard.runtime.interface import Runtime
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at the process."""
+
+STEADY_AFTER = 30.0
+"""Seconds that a process has to live for its earlier deaths to be forgotten."""
+
+PATIENCE = 30.0
+"""Seconds that a request waits for the process to come back."""
+
+_BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+_log = logging.getLogger("modelyard.serving")
+
+
+class ProcessRuntime(Runtime, Protocol):
+    """A runtime whose process can die and be started again."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        ...
+
+    def restart(self) -> None:
+        """Start the process anew, in place of a dead or stuck one."""
+        ...
+
+
+def back_off(deaths: int) -> float:
+    """Seconds to wait before the next start after that many deaths in a row.
+
+    >>> [back_off(deaths) for deaths in (1, 2, 100)]
+    [0.0, 0.2, 30.0]
+    """
+    return _BACK_OFF[min(deaths - 1, len(_BACK_OFF) - 1)]
+
+
+class KeptRuntime:
+    """A runtime over a process that is brought back when it dies. Safe to call from several threads.
+
+    A call that the process took with it is computed again, once, by the next process; calls that arrive while there is
+    none wait for it. A process that was brought back answers only after `prove` has passed on it.
+    """
+
+    def __init__(self, runtime: ProcessRuntime, prove: Callable[[Runtime], None], name: str) -> None:
+        self._runtime, self._prove, self._name = runtime, prove, name
+        self._change = threading.Condition()
+        self._life = 1
+        self._up, self._closed = True, False
+        self._deaths, self._up_since = 0, time.monotonic()
+        self._why = ""
+        self._watch = threading.Thread(target=self._keep, name=f"keeper-{name}", daemon=True)
+        self._watch.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that computes, while there is one."""
+        return self._runtime.pid
+
+    def trouble(self) -> str:
+        """Why it does not answer now; empty when it does."""
+        with self._change:
+            return "" if self._up and self._runtime.alive() else self._why or "the model's process died"
+
+    def predict(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
+        """As every runtime; `RuntimeLost` only when the process dies twice or does not come back in time."""
+        deadline = time.monotonic() + PATIENCE
+        life = self._wait_until_up(0, deadline)
+        try:
+            return self._runtime.predict(frame, outputs)
+        except RuntimeLost as error:
+            self._lost(life, str(error))
+        self._wait_until_up(life, deadline)
+        return self._runtime.predict(frame, outputs)
+
+    def close(self) -> None:
+        """Stop watching and end the process."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._watch.join()
+        self._runtime.close()
+
+    def _wait_until_up(self, after: int, deadline: float) -> int:
+        """The number of the process that answers now, a later one than `after`."""
+        with self._change:
+            while not (self._up and self._life > after):
+                left = deadline - time.monotonic()
+                if self._closed or left <= 0:
+                    raise RuntimeLost(f"{self._name}: {self._why or 'the model is being closed'}")
+                self._change.wait(left)
+            return self._life
+
+    def _lost(self, life: int, why: str) -> None:
+        with self._change:
+            if self._life == life and self._up:
+                self._down(why)
+
+    def _down(self, why: str) -> None:
+        """Note that there is no process any more; the lock is held."""
+        steady = time.monotonic() - self._up_since > STEADY_AFTER
+        self._deaths = 1 if steady else self._deaths + 1
+        self._up, self._why = False, f"the model's process died and is being started again ({why})"
+        _log.warning("%s: %s", self._name, self._why)
+        self._change.notify_all()
+
+    def _keep(self) -> None:
+        while True:
+            with self._change:
+                if self._up and not self._closed:
+                    self._change.wait(LOOK_EVERY)
+                if self._closed:
+                    return
+                if self._up and not self._runtime.alive():
+                    self._down("it ended by itself or was killed")
+                down = not self._up
+            if down:
+                self._bring_back()
+
+    def _bring_back(self) -> None:
+        with self._change:
+            self._change.wait_for(lambda: self._closed, back_off(self._deaths))
+            if self._closed:
+                return
+        try:
+            self._runtime.restart()
+            self._prove(self._runtime)
+        except (ModelyardError, OSError) as error:
+            with self._change:
+                self._deaths += 1
+                self._why = f"the model's process does not come back: {error}"
+            _log.error("%s: %s", self._name, self._why)
+            return
+        with self._change:
+            self._life += 1
+            self._up, self._why, self._up_since = True, "", time.monotonic()
+            self._change.notify_all()
+        _log.info("%s: the model's process is back", self._name)

@@ -1,0 +1,304 @@
+"""The data plane: carries out desired state, one deployment at a time, without ever interrupting what answers.
+
+``apply`` only notes what is wanted. Each deployment has a worker that looks at what is wanted and what answers, asks
+`next_step` what to do, does it, and looks again. Requests read the route table, which is replaced in one assignment.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from modelyard.domain.desired import Deployment, DesiredState
+from modelyard.errors import DeploymentNotFound, Rejected, VersionNotFound, VersionNotReady
+from modelyard.serving.served import ServedVersion
+from modelyard.serving.status import DeploymentStatus, PlaneStatus, Readiness, VersionStatus, readiness
+
+DRAIN_SECONDS = 60.0
+"""How long a replaced version may go on with the requests it has."""
+
+_RETRY_SECONDS = (2.0, 5.0, 15.0, 60.0)
+
+_log = logging.getLogger("modelyard.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the wanted version could not be opened, and when to try again (None: only when asked anew)."""
+
+    deployment: Deployment
+    reason: str
+    attempts: int
+    retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that a decision about one deployment may look at, taken once."""
+
+    wanted: Deployment | None
+    serving: Deployment | None
+    failure: Failure | None
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open the version and let it answer in place of what does."""
+
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAway:
+    """Stop answering."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Nothing to do before `at`."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing to do until something else is wanted."""
+
+
+Step: TypeAlias = Open | TakeAway | LookAgain | Rest
+
+
+def next_step(seen: Seen) -> Step:
+    """Name the next step for one deployment: the same snapshot gives the same step.
+
+    >>> churn = Deployment("churn", "churn", 1, "", "bundles/1")
+    >>> next_step(Seen(wanted=churn, serving=None, failure=None, now=0.0)) == Open(churn)
+    True
+    >>> next_step(Seen(wanted=churn, serving=churn, failure=None, now=0.0))
+    Rest()
+    """
+    if seen.wanted is None:
+        return Rest() if seen.serving is None else TakeAway()
+    if seen.serving is not None and same_version(seen.wanted, seen.serving):
+        return Rest()
+    failure = seen.failure
+    if failure is None or not same_version(failure.deployment, seen.wanted):
+        return Open(seen.wanted)
+    if failure.retry_at is None:
+        return Rest()
+    return Open(seen.wanted) if seen.now >= failure.retry_at else LookAgain(failure.retry_at)
+
+
+def same_version(one: Deployment, other: Deployment) -> bool:
+    """Whether both name the same version of the same bundle; why it was let through does not matter here."""
+    return (one.model, one.version, one.digest, one.bundle) == (other.model, other.version, other.digest, other.bundle)
+
+
+def failed(deployment: Deployment, error: BaseException, before: Failure | None, now: float) -> Failure:
+    """The failure to note: what is wrong with the version itself is not tried again by itself, the rest is."""
+    attempts = before.attempts + 1 if before is not None and same_version(before.deployment, deployment) else 1
+    wait = _RETRY_SECONDS[min(attempts, len(_RETRY_SECONDS)) - 1]
+    retry_at = None if isinstance(error, Rejected) else now + wait
+    return Failure(deployment, str(error) or type(error).__name__, attempts, retry_at)
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """One deployment's place: what is wanted and what answers. Guarded by the plane's lock."""
+
+    name: str
+    wanted: Deployment | None = None
+    serving: ServedVersion | None = None
+    opening: Deployment | None = None
+    failure: Failure | None = None
+    worker: threading.Thread | None = None
+
+
+@dataclass(slots=True, eq=False)
+class DataPlane:
+    """Holds the versions that answer. Safe to call from several threads.
+
+    `open_version` does the work of opening and raises when a version must not answer. `waiting_for` tells why nothing
+    is known yet, while that is so.
+    """
+
+    open_version: Callable[[Deployment], ServedVersion]
+    waiting_for: str = ""
+    generation: int = -1
+    draining: bool = False
+    _slots: dict[str, _Slot] = field(default_factory=dict)
+    _routes: Mapping[str, ServedVersion] = field(default_factory=dict)
+    _change: threading.Condition = field(default_factory=threading.Condition)
+    _closed: bool = False
+
+    def apply(self, desired: DesiredState) -> None:
+        """Want `desired` from now on. A generation that is not newer than the present one is ignored.
+
+        A newer generation gives versions that failed to open another chance.
+        """
+        wanted = {deployment.name: deployment for deployment in desired.deployments}
+        with self._change:
+            if desired.generation <= self.generation or self._closed:
+                return
+            self.generation = desired.generation
+            for name in wanted:
+                self._slots.setdefault(name, _Slot(name))
+            for slot in self._slots.values():
+                slot.wanted, slot.failure = wanted.get(slot.name), None
+                self._start_worker(slot)
+            self._change.notify_all()
+
+    def lease(self, deployment: str, version: str | None = None) -> ServedVersion:
+        """The version that answers for `deployment`, held until its lease is given back (``leases.give_back()``).
+
+        Raises:
+            DeploymentNotFound: no such deployment.
+            VersionNotFound: `version` is given and is not the one that answers.
+            VersionNotReady: it is still loading, or could not be opened.
+        """
+        while True:
+            served = self._routes.get(deployment)
+            if served is None or (version is not None and version != str(served.deployment.version)):
+                raise self._why_not(deployment, version)
+            if served.leases.take():
+                return served
+
+    def names(self) -> list[str]:
+        """The deployments that are wanted or answer, in order."""
+        with self._change:
+            return sorted(slot.name for slot in self._slots.values() if slot.wanted or slot.serving)
+
+    def status(self, only: str | None = None) -> PlaneStatus:
+        """What answers, what was asked for, and why that differs."""
+        with self._change:
+            slots = [(slot.name, _status(slot)) for slot in self._slots.values()]
+        known = tuple(status for _, status in sorted(slots, key=lambda item: item[0]) if status is not None)
+        ready = self._readiness(known)
+        shown = tuple(status for status in known if only in (None, status.name))
+        return PlaneStatus(ready.ready, ready.reason, self.generation, shown)
+
+    def readiness(self) -> Readiness:
+        """Whether everything that should answer does."""
+        status = self.status()
+        return Readiness(status.ready, status.reason)
+
+    def _readiness(self, deployments: tuple[DeploymentStatus, ...]) -> Readiness:
+        known = self.generation >= 0
+        return readiness(deployments, known=known, draining=self.draining, waiting_for=self.waiting_for)
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until no worker has anything to do; False when that takes longer than `seconds`."""
+        with self._change:
+            return self._change.wait_for(lambda: not any(slot.worker for slot in self._slots.values()), seconds)
+
+    def close(self) -> None:
+        """Take every deployment away, after the requests they have."""
+        with self._change:
+            self._closed = self.draining = True
+            for slot in self._slots.values():
+                slot.wanted = slot.failure = None
+                self._start_worker(slot)
+            workers = [slot.worker for slot in self._slots.values() if slot.worker is not None]
+            self._change.notify_all()
+        for worker in workers:
+            worker.join()
+
+    def _why_not(self, deployment: str, version: str | None) -> Exception:
+        with self._change:
+            slot = self._slots.get(deployment)
+            status = None if slot is None else _status(slot)
+        if status is None:
+            return DeploymentNotFound(deployment, self.names())
+        wanted = status.wanted
+        if wanted is not None and wanted.state != "READY" and version in (None, str(wanted.version)):
+            where = f"{deployment!r} (version {wanted.version} of {wanted.model!r})"
+            return VersionNotReady(f"{where} is not ready: {wanted.reason or 'it is loading'}")
+        if version is not None:
+            return VersionNotFound(deployment, version, [status.version])
+        return VersionNotReady(f"{deployment!r} is not ready: {status.reason or status.state.lower()}")
+
+    def _start_worker(self, slot: _Slot) -> None:
+        """Let the slot's worker run if it may have something to do; the lock is held."""
+        if slot.worker is None:
+            slot.worker = threading.Thread(target=self._work, args=(slot,), name=f"deploy-{slot.name}", daemon=True)
+            slot.worker.start()
+
+    def _work(self, slot: _Slot) -> None:
+        while True:
+            with self._change:
+                step = next_step(_seen(slot))
+                if isinstance(step, Rest):
+                    slot.worker = None
+                    if slot.wanted is None and slot.serving is None:
+                        self._slots.pop(slot.name, None)
+                    self._change.notify_all()
+                    return
+                if isinstance(step, LookAgain):
+                    self._change.wait(step.at - time.monotonic())
+                    continue
+                slot.opening = step.deployment if isinstance(step, Open) else None
+            if isinstance(step, Open):
+                self._open(slot, step.deployment)
+            else:
+                self._swap(slot, None)
+
+    def _open(self, slot: _Slot, deployment: Deployment) -> None:
+        _log.info("%s: opening version %d of %s", slot.name, deployment.version, deployment.model)
+        try:
+            served = self.open_version(deployment)
+        except Exception as error:  # noqa: BLE001 - whatever a bundle or its environment does, the old version goes on
+            with self._change:
+                slot.opening = None
+                slot.failure = failed(deployment, error, slot.failure, time.monotonic())
+            _log.error("%s: version %d of %s: %s", slot.name, deployment.version, deployment.model, error)
+            return
+        self._swap(slot, served)
+
+    def _swap(self, slot: _Slot, served: ServedVersion | None) -> None:
+        """Let `served` answer from the next request on; what answered before ends when its last request has."""
+        with self._change:
+            before, slot.serving = slot.serving, served
+            slot.opening, slot.failure = None, None
+            others = {name: version for name, version in self._routes.items() if name != slot.name}
+            self._routes = others if served is None else {**others, slot.name: served}
+            self._change.notify_all()
+        if served is not None:
+            _log.info("%s: version %d of %s answers", slot.name, served.deployment.version, served.deployment.model)
+        if before is not None:
+            if not before.leases.drain(DRAIN_SECONDS):
+                _log.warning("%s: version %d is closed with requests open", slot.name, before.deployment.version)
+            before.close()
+
+
+def _seen(slot: _Slot) -> Seen:
+    serving = None if slot.serving is None else slot.serving.deployment
+    return Seen(slot.wanted, serving, slot.failure, time.monotonic())
+
+
+def _status(slot: _Slot) -> DeploymentStatus | None:
+    """The deployment as others see it; None when there is none any more."""
+    serving = None if slot.serving is None else slot.serving.status()
+    wanted = _wanted(slot, serving)
+    shown = serving or wanted
+    if shown is None:
+        return None
+    return DeploymentStatus(
+        slot.name, shown.model, shown.version, shown.digest, shown.state, shown.reason, shown.runtime, wanted, shown.pid
+    )
+
+
+def _wanted(slot: _Slot, serving: VersionStatus | None) -> VersionStatus | None:
+    wanted = slot.wanted
+    if wanted is None:
+        return None
+    if serving is not None and slot.serving is not None and same_version(wanted, slot.serving.deployment):
+        return serving
+    failure = slot.failure
+    if failure is not None and same_version(failure.deployment, wanted) and slot.opening is None:
+        return VersionStatus(wanted.model, wanted.version, wanted.digest, "UNAVAILABLE", failure.reason)
+    return VersionStatus(wanted.model, wanted.version, wanted.digest, "LOADING", "it is loading")

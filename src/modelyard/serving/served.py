@@ -1,0 +1,141 @@
+"""A version that answers: its codec, its runtime, and the leases that keep it open while it computes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from modelyard.domain.checks import check
+from modelyard.domain.desired import Deployment
+from modelyard.domain.frame import Answers, Frame
+from modelyard.domain.manifest import Manifest
+from modelyard.domain.schema import Schema
+from modelyard.protocol.table import TableReader
+from modelyard.runtime.interface import Runtime
+from modelyard.serving.keeper import KeptRuntime
+from modelyard.serving.status import VersionStatus
+
+INLINE_SECONDS = 0.001
+"""A call that takes longer than this is computed in a thread, so that others are not kept waiting."""
+
+THREADS = 4
+"""Threads a version computes in; more calls than that wait their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a call takes: `one` row in seconds, and each row more in `more` seconds; `inline` allows the event loop.
+
+    >>> Pace(inline=True, one=30e-6, more=1e-6).is_short(100), Pace(inline=True, one=30e-6, more=1e-6).is_short(5000)
+    (True, False)
+    """
+
+    inline: bool
+    one: float
+    more: float
+
+    def is_short(self, rows: int) -> bool:
+        """Whether that many rows may be computed without leaving the event loop."""
+        return self.inline and self.one + rows * self.more < INLINE_SECONDS
+
+
+class Leases:
+    """Counts who is using a version. Nothing is closed under a user, and nobody gets what is about to be closed."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._held, self._retired = 0, False
+
+    def take(self) -> bool:
+        """Hold it, unless it is retired already; then the answer is False and nothing is held."""
+        with self._change:
+            if self._retired:
+                return False
+            self._held += 1
+            return True
+
+    def give_back(self) -> None:
+        """Let go of it."""
+        with self._change:
+            self._held -= 1
+            if self._retired and not self._held:
+                self._change.notify_all()
+
+    def drain(self, seconds: float) -> bool:
+        """Give out no more and wait until none is held; False when that takes longer than `seconds`."""
+        with self._change:
+            self._retired = True
+            return self._change.wait_for(lambda: not self._held, seconds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedVersion:
+    """One opened, proven version. Made by `modelyard.serving.opening`, closed when its last lease is back."""
+
+    deployment: Deployment
+    manifest: Manifest
+    digest: str
+    runtime: Runtime
+    pace: Pace
+    reader: TableReader
+    leases: Leases = field(default_factory=Leases)
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "compute"))
+    loaded_at: float = field(default_factory=time.time)
+
+    @property
+    def schema(self) -> Schema:
+        """What it takes and answers."""
+        return self.reader.schema
+
+    async def answer(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
+        """Answer every row, for the named outputs (None: all).
+
+        Raises:
+            InvalidInput: a value that this model does not take.
+            RowsRefused, ModelFailed, RuntimeLost: as the runtime says.
+        """
+        check(frame, self.schema)
+        if not frame.rows:
+            return no_rows(self.schema, outputs)
+        if self.pace.is_short(frame.rows):
+            return self.runtime.predict(frame, outputs)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, self.runtime.predict, frame, outputs)
+
+    def trouble(self) -> str:
+        """Why it does not answer now; empty when it does."""
+        return self.runtime.trouble() if isinstance(self.runtime, KeptRuntime) else ""
+
+    def status(self) -> VersionStatus:
+        """Its facts, and whether it answers."""
+        trouble = self.trouble()
+        deployment = self.deployment
+        return VersionStatus(
+            deployment.model,
+            deployment.version,
+            self.digest,
+            "UNAVAILABLE" if trouble else "READY",
+            trouble,
+            self.manifest.runtime,
+            self.runtime.pid if isinstance(self.runtime, KeptRuntime) else None,
+        )
+
+    def close(self) -> None:
+        """Give back the runtime and the threads."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.runtime.close()
+
+
+def no_rows(schema: Schema, outputs: Sequence[str] | None) -> Answers:
+    """The answer to no rows at all: empty arrays of the right kind and shape."""
+    names = [output.name for output in schema.outputs] if outputs is None else outputs
+    chosen = [schema.output(name) for name in names]
+    return {
+        output.name: np.empty((0, *(max(size, 0) for size in output.shape)), output.kind.numpy) for output in chosen
+    }
