@@ -219,4 +219,4 @@ def _table(lines: list[tuple[Any, ...]], schema: Any) -> Any:
 
 
 def _with_kinds(table: Any, kinds: ColumnKinds) -> Any:
-    return table.replace_schema_metadata({COLUMNS_KEY: msgspec.json.encode(kinds, order="deterministic")})
+    return table.replace_schema_metadata({COLUMNS_KEY: msgspec.json.encode(kinds)})
