@@ -183,6 +183,10 @@ class Registry:
         except FileNotFoundError as error:
             raise BundleRefused(f"{version.ref}: its bundle is gone from {version.path}") from error
 
+    def folder(self, digest: str) -> Path:
+        """Where the files of the bundle of that digest lie on this machine."""
+        return self._store.locate(digest)
+
     # aliases ----------------------------------------------------------------------------------------------------------
 
     def set_alias(self, model: str, alias: str, version: int, by: str = "", why: str = "") -> AliasChange:
@@ -280,8 +284,8 @@ class Registry:
         return report if report.proves else None
 
     def _version(self, row: Row[Any]) -> Version:
-        where = self._store.locate(row.digest)
-        return Version(row.model, row.number, row.digest, row.created_at, row.runtime, row.tags, where)
+        folder = self.folder(row.digest)
+        return Version(row.model, row.number, row.digest, row.created_at, row.runtime, row.tags, folder)
 
 
 def _now() -> datetime:

@@ -13,10 +13,8 @@ from typing import Protocol
 import obstore
 from obstore.store import LocalStore
 
-from modelyard.bundle.layout import Bundle, open_bundle
+from modelyard.bundle.layout import MANIFEST, SEAL, Bundle, open_bundle
 from modelyard.errors import BundleRefused
-
-MANIFEST = "manifest.json"
 
 
 class BundleStore(Protocol):
@@ -52,7 +50,8 @@ class FolderStore:
             if _is_whole(target, bundle.digest):
                 return
             shutil.rmtree(target, ignore_errors=True)  # what a killed process left, or what somebody changed
-            for name in [*sorted(bundle.manifest.files), MANIFEST]:
+            seal = [SEAL] if (bundle.path / SEAL).exists() else []
+            for name in [*sorted(bundle.manifest.files), *seal, MANIFEST]:
                 obstore.put(self._objects, f"{target.name}/{name}", bundle.path / name)
             _to_disk(target)
             _to_disk_folder(self.folder)
