@@ -135,4 +135,7 @@ def test_a_truncated_file_is_refused_and_nothing_is_registered(terminal: Termina
     elsewhere = Terminal(tmp_path / "other-yard")
     assert elsewhere("import", str(tmp_path / "cut.tar.gz")).exit_code == 5
     assert elsewhere.json("list") == {"models": []}
-    assert elsewhere("import", str(tmp_path / "nothing.tar.gz")).exit_code != 0
+
+
+def test_a_file_that_does_not_exist_is_wrong_usage(terminal: Terminal, tmp_path: Path) -> None:
+    assert terminal("import", str(tmp_path / "nothing.tar.gz")).exit_code == 2

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -69,23 +68,18 @@ def print_version(described: dict[str, Any]) -> None:
     if manifest.attempts:
         _section("compiling", table(["precision", "outcome", "reason"], map(_attempt, manifest.attempts)))
     _section("environment", Text(_environment(manifest)))
-    print_code(out, manifest)
+    _section("code", Text(_code(manifest)))
     _section("parity reports", _reports(described["reports"]))
 
 
-def print_code(console: Console, manifest: Manifest) -> None:
-    """What would run when the model is loaded, and where it came from."""
-    native, code = manifest.native, manifest.code
-    lines = []
-    if native is not None and native.runs_code:
-        lines.append(f"{native.path} ({native.format}): loading it runs code")
-    lines += [f"{path}: module {module}" for module, path in sorted(code.modules.items())]
+def _code(manifest: Manifest) -> str:
+    from modelyard.bundle.trust import code_in
+
+    lines, code = list(code_in(manifest)), manifest.code
     if code.commit:
         changed = f", with {len(code.changed)} changed and {len(code.untracked)} untracked files"
         lines.append(f"commit {code.commit}{changed if code.changed or code.untracked else ''}")
-    if lines:
-        console.print(Text("\ncode", style="bold"))
-        console.print(Text("\n".join(lines)))
+    return "\n".join(lines) or "none of its own"
 
 
 def _section(title: str, body: Table | Text) -> None:

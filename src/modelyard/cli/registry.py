@@ -104,7 +104,7 @@ def export(
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="An exported bundle, or a bundle's folder.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE|DIR", exists=True, help="An exported bundle, or its folder.")],
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Take a bundle whose model runs code of its own when it is loaded.")
     ] = False,
@@ -130,13 +130,13 @@ def import_(
 
 def _require_trust(bundle: Bundle, trusted: bool) -> None:
     """List what would run and refuse, unless the user said that it may."""
-    from modelyard.cli.cards import print_code
+    from modelyard.bundle.trust import code_in
     from modelyard.errors import PolicyDenied
 
-    native = bundle.manifest.native
-    if native is None or not (native.runs_code or bundle.manifest.code.modules) or trusted:
+    lines = code_in(bundle.manifest)
+    if trusted or not lines:
         return
-    print_code(err, bundle.manifest)
+    err.print("\n".join(lines), markup=False)
     raise PolicyDenied(
         f"{bundle.manifest.name}: this bundle holds code that would run on this machine when its model is loaded "
         "(listed above); nothing of it was run. If you trust where it came from, say --trust-code"

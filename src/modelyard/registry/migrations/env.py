@@ -4,5 +4,13 @@ from alembic import context
 
 from modelyard.registry.tables import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
-context.run_migrations()
+
+def run() -> None:
+    """Bring the database to the revision that was asked for."""
+    connection = context.config.attributes["connection"]
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    context.run_migrations()
+
+
+if hasattr(context, "config"):  # absent when something other than Alembic imports this file, to read its docstrings
+    run()
