@@ -264,8 +264,8 @@ def write_response(
     NaN and infinities become null, and the response parameter ``non_finite`` says so; with `words` they stay words.
     """
     outputs, lossy = [], False
-    for output in schema.outputs if len(answers) == len(schema.outputs) else map(schema.output, answers):
-        array = answers[output.name]
+    for output_name, array in answers.items():
+        output = schema.output(output_name)
         data = write_values(array, output.dtype)
         lossy = lossy or (array.dtype.kind == "f" and not all(map(isfinite, data)))
         outputs.append(OutputTensor(output.name, OIP_DATATYPE[output.kind], list(array.shape), data))

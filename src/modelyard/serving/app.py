@@ -149,7 +149,8 @@ class Application:
             raise UnknownEncoding("text/csv is not understood here; send JSON")
         call = exchange.call = _READ[exchange.form](exchange.request, served.reader)
         answers = await served.answer(call.frame, call.outputs)
-        return _write(exchange, call, served, answers)
+        ordered = answers if call.outputs is None else {name: answers[name] for name in call.outputs}
+        return _write(exchange, call, served, ordered)
 
     def _only_deployment(self) -> str:
         names = self.services.plane.names()
