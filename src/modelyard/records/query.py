@@ -53,18 +53,18 @@ _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _OWN_VIEWS = {
     "predictions": """
         SELECT * EXCLUDE (segment, position) FROM predictions_stored""",
-    "labels_history": """
-        SELECT prediction_id, value, kind, number, time, source FROM labels_stored
-        ORDER BY received_ns, segment, position""",
     "labels": """
         SELECT prediction_id, value, kind, number, time, source FROM labels_stored
         QUALIFY row_number() OVER (
             PARTITION BY prediction_id ORDER BY received_ns DESC, segment DESC, position DESC) = 1""",
-    "labels_unknown": """
-        SELECT * FROM labels WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions_stored)""",
     "joined": """
         SELECT p.*, l.value AS label, l.number AS label_number, l.time AS labelled_at
         FROM predictions AS p LEFT JOIN labels AS l USING (prediction_id)""",
+    "labels_history": """
+        SELECT prediction_id, value, kind, number, time, source FROM labels_stored
+        ORDER BY received_ns, segment, position""",
+    "labels_unknown": """
+        SELECT * FROM labels WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions_stored)""",
 }
 
 _FLAT = ("prediction_id", "request_id", "row", "model", "version", "time", "latency_ms", "status", "outcome", "error")
