@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
+
+from modelyard.bundle.golden import encoded
 from modelyard.bundle.layout import Bundle, write
 from modelyard.domain.environment import Distribution, Environment
-from modelyard.domain.manifest import FORMAT, Code, Manifest, NativeForm, Tolerance
+from modelyard.domain.frame import Frame, Vector
+from modelyard.domain.golden import GoldenSet
+from modelyard.domain.manifest import FORMAT, Code, CompiledForm, Feed, Fetch, Manifest, NativeForm, Tolerance
 from modelyard.domain.parity import ParityReport, StageReport
 from modelyard.domain.schema import Column, Kind, Output, Schema
 
@@ -16,17 +23,54 @@ SCHEMA = Schema(
     (Output("predict", Kind.FLOAT64, "value", "predict"),),
 )
 
+BESIDE = {"profile.json": b"{}", "environment.txt": b"numpy==2.4.6\n", "card.md": b"# by hand\n"}
+
 
 def write_bundle(folder: Path, name: str = "toy", content: bytes = b"first", *, runs_code: bool = False) -> Bundle:
     """A bundle that says it is `name` and holds `content`; whole and valid, but nothing that could compute."""
-    manifest = Manifest(
+    form = NativeForm("cloudpickle" if runs_code else "skops", "model/native.skops", runs_code=runs_code)
+    nothing = {"golden/inputs.parquet": b"", "golden/answers.parquet": b""}
+    return write(folder, {"model/native.skops": content, **BESIDE, **nothing}, replace(_manifest(name), native=form))
+
+
+def write_line(folder: Path, name: str = "line", slope: float = 2.0, *, promised: float | None = None) -> Bundle:
+    """A compiled bundle that answers ``slope * x``; its golden set says `promised` instead, if given."""
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Mul", ["x", "slope"], ["y"])],
+            "line",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, [None])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, [None])],
+            [onnx.helper.make_tensor("slope", onnx.TensorProto.DOUBLE, [], [slope])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    x = np.arange(8.0)
+    answers = {"predict": (slope if promised is None else promised) * x}
+    golden = GoldenSet(Frame({"x": Vector(x)}, 8), ("sample",) * 8, (None,) * 8, answers, answers)
+    form = CompiledForm("model/model.onnx", "float64", "hand", (Feed("x", "x", "float64"),), (Fetch("predict", "y"),))
+    manifest = replace(_manifest(name), runtime="onnx", native=None, compiled=form, golden_rows=8)
+    parts = {f"golden/{file}": content for file, content in encoded(golden, SCHEMA).items()}
+    return write(folder, {"model/model.onnx": model.SerializeToString(), **BESIDE, **parts}, manifest)
+
+
+def report(bundle: Bundle, number: int = 1, *, passed: bool = True, overrides: tuple[str, ...] = ()) -> ParityReport:
+    """A parity report on `bundle` with one stage."""
+    stage = StageReport("rebuilt", passed, rows=3, largest_rel=float("inf"), reason="" if passed else "row 1 differs")
+    ref = f"{bundle.manifest.name}@{number}"
+    return ParityReport(ref, bundle.digest, bundle.manifest.runtime, passed, (stage,), overrides=overrides)
+
+
+def _manifest(name: str) -> Manifest:
+    return Manifest(
         format=FORMAT,
         name=name,
         framework="sklearn",
         estimator="LinearRegression",
         schema=SCHEMA,
         runtime="python",
-        native=NativeForm("cloudpickle" if runs_code else "skops", "model/native.skops", runs_code=runs_code),
+        native=None,
         compiled=None,
         attempts=(),
         tolerance=Tolerance(),
@@ -36,19 +80,3 @@ def write_bundle(folder: Path, name: str = "toy", content: bytes = b"first", *, 
         files={},
         tags={"team": "tests"},
     )
-    files = {
-        "model/native.skops": content,
-        "golden/inputs.parquet": b"",
-        "golden/answers.parquet": b"",
-        "profile.json": b"{}",
-        "environment.txt": b"numpy==2.4.6\n",
-        "card.md": b"# toy\n",
-    }
-    return write(folder, files, manifest)
-
-
-def report(bundle: Bundle, number: int = 1, *, passed: bool = True, overrides: tuple[str, ...] = ()) -> ParityReport:
-    """A parity report on `bundle` with one stage."""
-    stage = StageReport("rebuilt", passed, rows=3, largest_rel=float("inf"), reason="" if passed else "row 1 differs")
-    ref = f"{bundle.manifest.name}@{number}"
-    return ParityReport(ref, bundle.digest, bundle.manifest.runtime, passed, (stage,), overrides=overrides)

@@ -53,7 +53,7 @@ def admit(version: Version, proven: bool, override_reason: str | None) -> str | 
 def deploy(registry: Registry, which: Which, to: str, override_reason: str | None = None, by: str = "") -> Decision:
     """Ask for `which` behind the deployment `to`, in place of what is there.
 
-    Asking for what is already asked for changes nothing and returns the decision in force.
+    Asking again for what is already asked for is a decision too: it makes the data plane try again what failed.
 
     Raises:
         PolicyDenied: the version has no passing parity report and `override_reason` is not given.
@@ -66,8 +66,6 @@ def deploy(registry: Registry, which: Which, to: str, override_reason: str | Non
     unproven = admit(version, registry.proof(version) is not None, override_reason)
     with registry.database.write() as connection:
         present = _present(connection, to)
-        if present is not None and (present.model, present.number, present.unproven) == (*_key(version), unproven):
-            return _decision(connection, present.generation)
         made = _record(connection, to, version, unproven, by)
         facts = {"number": version.number, "unproven": unproven, "by": by, "at": _now(), "generation": made}
         if present is None:

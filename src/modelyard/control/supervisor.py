@@ -22,6 +22,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 STEADY_SECONDS = 20.0
 """A child that ran this long is well again: its next restart is a first one."""
 
+STOP_SECONDS = 40.0
+"""A child that has not stopped by then is ended by force; longer than the data plane gives its open requests."""
+
 LOOK_SECONDS = 0.05
 
 
@@ -142,7 +145,7 @@ class Supervisor:
         if back:
             self.tell(f"the {child.program.name} is back (pid {said.pid})")
 
-    def _stop(self, grace: float = 20.0) -> None:
+    def _stop(self, grace: float = STOP_SECONDS) -> None:
         """Ask all to finish what they are doing; end by force those that take longer than `grace` seconds."""
         for child in self._children:
             child.process.terminate()
