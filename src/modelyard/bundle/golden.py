@@ -3,22 +3,102 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelyard.bundle.drawing import SAMPLE, draw
 from modelyard.bundle.tabular import arrow_array, from_arrow, from_arrow_array, to_arrow
-from modelyard.domain.frame import Answers, Array
+from modelyard.domain.checks import offences
+from modelyard.domain.frame import Answers, Array, Frame
 from modelyard.domain.golden import GoldenSet
 from modelyard.domain.schema import Column, Kind, Output, Schema
-from modelyard.errors import BundleRefused
+from modelyard.errors import BundleRefused, CannotPack, ModelFailed, RowsRefused
+
+__all__ = ["Predictor", "draw", "encoded", "read", "record", "write"]
 
 INPUTS = "inputs.parquet"
 ANSWERS = "answers.parquet"
+
+
+class Predictor(Protocol):
+    """The estimator as packed."""
+
+    def predict(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
+        """Answer every row, or raise `RowsRefused` or `ModelFailed`."""
+        ...
+
+
+def record(native: Predictor, frame: Frame, origins: Sequence[str], schema: Schema) -> GoldenSet:
+    """Answer every row alone, then all answered rows as one batch.
+
+    A row that the schema does not take, or on which the estimator raises, is kept as one that must be refused. An edge
+    on which it breaks in any other way is left out: nothing can be promised of it.
+
+    Raises:
+        CannotPack: it breaks on a row of the sample, answers none, or refuses rows together that it takes alone.
+    """
+    refused: dict[int, str] = offences(frame, schema)
+    answers: dict[int, Answers] = {}
+    broken: list[int] = []
+    for row in range(frame.rows):
+        if row in refused:
+            continue
+        try:
+            answers[row] = native.predict(frame.row(row))
+        except RowsRefused as error:
+            refused[row] = str(error)
+        except ModelFailed as error:
+            if origins[row] == SAMPLE:
+                raise CannotPack(
+                    f"the estimator breaks on row {row} of those drawn from the sample: {error}"
+                ) from error
+            broken.append(row)
+    if not answers:
+        raise CannotPack(f"the estimator answers no row of the sample: {next(iter(refused.values()), 'all broke')}")
+    kept = [row for row in range(frame.rows) if row not in broken]
+    batch = _batch(native, frame, sorted(answers))
+    return GoldenSet(
+        inputs=frame.take(kept),
+        origins=tuple(origins[row] for row in kept),
+        refused=tuple(refused.get(row) for row in kept),
+        single=_gathered([answers.get(row) for row in kept], schema),
+        batch=_gathered([batch.get(row) for row in kept], schema),
+    )
+
+
+def _batch(native: Predictor, frame: Frame, rows: Sequence[int]) -> dict[int, Answers]:
+    try:
+        together = native.predict(frame.take(rows))
+    except (RowsRefused, ModelFailed) as error:
+        raise CannotPack(f"the estimator answers rows one at a time but not as one batch: {error}") from error
+    return {row: {name: values[at : at + 1] for name, values in together.items()} for at, row in enumerate(rows)}
+
+
+def _gathered(answers: Sequence[Answers | None], schema: Schema) -> Answers:
+    """One array for each output; rows without an answer hold nothing that may be read."""
+    gathered: Answers = {}
+    for output in schema.outputs:
+        blank = np.full((1, *_trailing(answers, output)), _BLANKS.get(output.kind, np.nan), dtype=output.kind.numpy)
+        gathered[output.name] = np.concatenate([blank if given is None else given[output.name] for given in answers])
+    return gathered
+
+
+def _trailing(answers: Sequence[Answers | None], output: Output) -> tuple[int, ...]:
+    first = next(given for given in answers if given is not None)
+    return first[output.name].shape[1:]
+
+
+_BLANKS: dict[Kind, Any] = {
+    Kind.STRING: "",
+    Kind.BOOL: False,
+    Kind.DATETIME: np.datetime64("NaT"),
+    **{kind: 0 for kind in Kind if kind.is_integer},
+}
 
 
 def write(golden: GoldenSet, schema: Schema, directory: Path) -> None:
