@@ -60,12 +60,15 @@ class Yard:
         assert code == status, (code, out, err)
         return json.loads(out)
 
-    def up(self) -> Running:
-        """Start both planes and wait until they listen."""
-        # Its errors go to the terminal, as nobody reads a pipe here.
+    def begin(self) -> None:
+        """Start both planes. What they log goes to the terminal, as nobody reads a pipe here."""
         environment = os.environ | {"MODELYARD_HOME": str(self.home.path)}
         command = [sys.executable, "-m", "modelyard.cli.app", "up", "--port", "0", "--json"]
         self.planes = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def up(self) -> Running:
+        """Start both planes and wait until they listen."""
+        self.begin()
         running: Running = eventually(lambda: up.running(self.home))
         return running
 
@@ -147,6 +150,13 @@ def test_what_was_deployed_before_answers_after_a_restart(yard: Yard, tmp_path: 
     url = yard.up().data.url
     eventually(lambda: yard.run("status")[0] == 0)
     assert answer(url) == 6.0
+
+
+def test_deploying_while_the_planes_are_starting_waits_for_them(yard: Yard, tmp_path: Path) -> None:
+    ref = register(yard, tmp_path / "1")
+    yard.begin()
+    eventually(lambda: (yard.home.run / "up.lock").exists())
+    assert yard.json("deploy", ref, "--to", "live")["state"] == "done"
 
 
 def test_killed_planes_come_back_at_the_same_addresses(yard: Yard, tmp_path: Path) -> None:

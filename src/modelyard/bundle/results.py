@@ -51,15 +51,10 @@ def returned(outputs: Sequence[Output], answers: Answers, index: pd.Index | None
     first = outputs[0]
     if len(outputs) == 1 and first.part is None:
         return _whole(first, answers[first.name], index)
-    parts = {output.part: answers[output.name] for output in outputs}
     if first.container == "dataframe":
         return _frame(outputs, answers, index)
-    typed = {output.part: typed_array(answers[output.name], output.dtype) for output in outputs}
-    if first.container == "dict":
-        return typed
-    if first.container == "list":
-        return list(typed.values())
-    return np.stack([np.asarray(part) for part in (typed if _same_dtype(outputs) else parts).values()], axis=1)
+    parts = {output.part: _part(output, answers[output.name]) for output in outputs}
+    return list(parts.values()) if first.container == "list" else parts
 
 
 def typed_array(values: Array, dtype: str) -> Array:
@@ -75,10 +70,6 @@ def typed_array(values: Array, dtype: str) -> Array:
     return texts.astype(np.result_type(texts.dtype, wanted))
 
 
-def _same_dtype(outputs: Sequence[Output]) -> bool:
-    return len({output.dtype for output in outputs}) == 1
-
-
 def _whole(output: Output, values: Array, index: pd.Index | None) -> Any:
     if output.container == "series":
         return _series(values, output.dtype, index)
@@ -88,8 +79,16 @@ def _whole(output: Output, values: Array, index: pd.Index | None) -> Any:
         columns = None if output.classes is None else list(output.classes)
         return pd.DataFrame(typed_array(values, output.dtype), index=index, columns=columns)
     if output.container == "list":
-        return values.tolist()
+        return (values.astype("datetime64[us]") if values.dtype.kind == "M" else values).tolist()
     return typed_array(values, output.dtype)
+
+
+def _part(output: Output, values: Array) -> Any:
+    """One array among several; a dtype that only pandas has makes it a column."""
+    try:
+        return typed_array(values, output.dtype)
+    except TypeError:
+        return _series(values, output.dtype, None)
 
 
 def _frame(outputs: Sequence[Output], answers: Answers, index: pd.Index | None) -> pd.DataFrame:

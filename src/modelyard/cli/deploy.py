@@ -94,10 +94,10 @@ def status(
 
 def _follow(home: Home, decision: Decision, strategy: str, wait: bool, timeout: float, as_json: bool) -> None:
     """Report a decision, and what became of it; exit status 1 if the data plane could not do it."""
-    from modelyard.control.up import running
+    from modelyard.control.up import await_running, running
     from modelyard.control.watch import Progress, wait_until_done
 
-    there = running(home)
+    there = await_running(home) if wait else running(home)
     if there is None:
         progress = Progress("waiting", "nothing runs on this home: `modelyard up` will carry it out")
     elif not wait:

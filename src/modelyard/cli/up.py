@@ -36,7 +36,8 @@ def up(
 
     home, stop = Home.locate(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: stop.set())
     with reported_errors(as_json):
         supervise(
             home,

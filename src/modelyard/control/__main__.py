@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import sys
 from pathlib import Path
 
 import uvicorn
 
 from modelyard.control import announce
 from modelyard.control.api import create_app
+from modelyard.errors import ModelyardError
 from modelyard.registry import Registry
 
 HOST = "127.0.0.1"
@@ -49,15 +51,23 @@ def listening(port: int, fd: int | None) -> socket.socket:
     return socket.create_server((HOST, port))
 
 
-def main() -> None:
+def serve(options: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
-    options = parse()
-    listener = listening(options.port, options.fd)
-    url = f"http://{HOST}:{listener.getsockname()[1]}"
-    with Registry.open(options.home) as registry:
+    with Registry.open(options.home) as registry, listening(options.port, options.fd) as listener:
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
         config = uvicorn.Config(create_app(registry), log_level="warning", timeout_graceful_shutdown=5)
         AnnouncedServer(config, url, options.announce).run(sockets=[listener])
 
 
+def main() -> int:
+    """Serve until told to stop; 2 when it cannot be started as asked."""
+    try:
+        serve(parse())
+    except ModelyardError as error:
+        sys.stderr.write(f"the control plane cannot start: {error}\n")
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

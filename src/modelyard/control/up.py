@@ -56,6 +56,14 @@ def running(home: Home) -> Running | None:
         return None
 
 
+def await_running(home: Home, seconds: float = 30.0) -> Running | None:
+    """As `running`, but planes that are still starting are waited for."""
+    until = time.monotonic() + seconds
+    while (there := running(home)) is None and _is_held(_lock_file(home)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return there
+
+
 def supervise(
     home: Home,
     options: Options,

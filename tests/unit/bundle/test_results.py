@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,17 +62,23 @@ def test_a_table_has_its_columns_in_order_each_with_its_dtype() -> None:
     pd.testing.assert_frame_equal(returned(outputs, answers, INDEX), expected)
 
 
-def test_pieces_come_back_as_list_dict_or_columns() -> None:
-    def pieces(container: str) -> object:
+def test_pieces_come_back_as_list_or_dict() -> None:
+    def pieces(container: str, dtype: str = "int64") -> Any:
         outputs = [
-            Output(f"p{i}", Kind.INT64, "label", "predict", part=i, container=container, dtype="int64")  # type: ignore[arg-type]
+            Output(f"p{i}", Kind.INT64, "label", "predict", part=i, container=container, dtype=dtype)  # type: ignore[arg-type]
             for i in range(2)
         ]
         return returned(outputs, {"p0": np.array([1, 2]), "p1": np.array([3, 4])})
 
-    assert [part.tolist() for part in pieces("list")] == [[1, 2], [3, 4]]  # type: ignore[attr-defined]
-    assert {key: part.tolist() for key, part in pieces("dict").items()} == {0: [1, 2], 1: [3, 4]}  # type: ignore[attr-defined]
-    assert pieces("ndarray").tolist() == [[1, 3], [2, 4]]  # type: ignore[attr-defined]
+    assert [part.tolist() for part in pieces("list")] == [[1, 2], [3, 4]]
+    assert {key: part.tolist() for key, part in pieces("dict").items()} == {0: [1, 2], 1: [3, 4]}
+    assert str(pieces("dict", "Int64")[0].dtype) == "Int64"
+
+
+def test_a_plain_list_holds_plain_values() -> None:
+    assert one("list", "float64", np.array([1.5, 2.5])) == [1.5, 2.5]
+    moments = np.array(["2013-01-01", "NaT"], dtype="datetime64[ns]")
+    assert one("list", "datetime64[ns]", moments) == [datetime(2013, 1, 1), None]
 
 
 def test_a_method_that_is_not_there_is_answered_with_those_that_are() -> None:
