@@ -107,7 +107,8 @@ class SegmentCache:
         target = self._parts / f"{path.stem}@{start}-{end}.v{FORM}.parquet"
         hidden = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            self._parts.mkdir(parents=True, exist_ok=True)
+            self._parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            hidden.touch(mode=0o600)
             pq.write_table(table, hidden, compression="zstd", compression_level=1)
             hidden.rename(target)
         except OSError:

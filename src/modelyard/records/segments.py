@@ -49,7 +49,7 @@ class SegmentWriter:
         self._framing = Framing.of(bytes(SALT_BYTES))
         self._closed = False
         with _reported(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def append(self, payload: bytes) -> None:
         """Write one frame.
@@ -88,10 +88,11 @@ class SegmentWriter:
                 written += os.write(self._descriptor, data[written:])
             if self._fsync:
                 os.fdatasync(self._descriptor)
-        except OSError:
+            self._end += len(data)
+        except BaseException:
+            # Also when a signal interrupts: what is not acknowledged is cut off, and the end stays known.
             self._take_back()
             raise
-        self._end += len(data)
 
     def _take_back(self) -> None:
         """Cut off what a failed append left, so that the next one begins where a frame is expected."""
