@@ -228,7 +228,7 @@ def _everywhere(base: Frame, columns: Sequence[Column]) -> Iterator[Edge]:
         _all(base, [column for column in columns if can_be_missing(column)], lambda column: None),
     )
     nullable = [column for column in columns if column.nullable]
-    if len(nullable) < sum(map(can_be_missing, columns)):
+    if 0 < len(nullable) < sum(map(can_be_missing, columns)):
         yield "everything missing that may be", _all(base, nullable, lambda column: None)
     numbers = [column for column in columns if _is_number(column) and _far(column)]
     if len(numbers) > 1:
