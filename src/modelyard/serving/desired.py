@@ -111,7 +111,7 @@ class DesiredSource:
 
 
 class DesiredFollower:
-    """Polls a `DesiredSource` in a thread and hands every new state to `apply`; begins with the cached one if needed."""
+    """Polls a `DesiredSource` in a thread and hands new states to `apply`; begins with the cached one if needed."""
 
     def __init__(self, source: DesiredSource, cache: Path, apply: Callable[[DesiredState], None]) -> None:
         self._source, self._cache, self._apply = source, cache, apply
