@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 from modelyard.cli.app import COMMANDS, app
 
 TARGET = Path(__file__).parent / "reference" / "cli.md"
+WIDTH = 100
 
 
 def reference() -> str:
     """The whole reference as Markdown, in the order in which the program lists its commands."""
-    group = typer.main.get_command(app)
-    context = click.Context(group, info_name="modelyard")
-    pages = ["# Command line\n\nGenerated from the program by `make docs`. Every command takes `--json` and `--help`.\n"]
-    for name in COMMANDS:
-        command = group.get_command(context, name)  # type: ignore[attr-defined]
-        pages.append(page(command, click.Context(command, parent=context, info_name=name), level=2))
+    group: Any = typer.main.get_command(app)
+    root = group.context_class(group, info_name="modelyard")
+    pages = [
+        "# Command line\n\nGenerated from the program by `make docs`. Every command takes `--json` and `--help`.\n"
+    ]
+    pages += [page(group.get_command(root, name), root, name, level=2) for name in COMMANDS]
     return "\n".join(pages)
 
 
-def page(command: click.Command, context: click.Context, level: int) -> str:
+def page(command: Any, parent: Any, name: str, level: int) -> str:
     """One command and, below it, its subcommands."""
-    title = f"{'#' * level} `{context.command_path}`"
-    text = f"{title}\n\n```text\n{command.get_help(context).strip()}\n```\n"
-    for name in getattr(command, "commands", {}):
-        child = command.commands[name]  # type: ignore[attr-defined]
-        text += "\n" + page(child, click.Context(child, parent=context, info_name=name), level + 1)
-    return text
+    command.rich_markup_mode = None  # plain text: the boxes that a terminal shows do not belong on a page
+    context = command.context_class(command, parent=parent, info_name=name, terminal_width=WIDTH)
+    text = f"{'#' * level} {context.command_path}\n\n```text\n{command.get_help(context).strip()}\n```\n"
+    children = getattr(command, "commands", {})
+    return text + "".join("\n" + page(child, context, child_name, level + 1) for child_name, child in children.items())
 
 
 if __name__ == "__main__":

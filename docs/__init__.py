@@ -1,0 +1,1 @@
+"""Documentation; `docs.generate` writes its generated part."""
