@@ -59,25 +59,41 @@ COLUMNS_KEY = b"modelyard.columns"
 ColumnKinds: TypeAlias = dict[str, dict[str, dict[str, set[str]]]]
 """deployment → ``inputs`` or ``outputs`` → JSON path below it (keys joined by NUL) → kinds of value seen."""
 
+_AT_ONCE = 2048
+
 _json = msgspec.json.Encoder()
 
 
 def prediction_table(segment: Path, frames: list[tuple[int, bytes]]) -> Any:
     """The table of these frames of the prediction log, with the kinds of values seen in its metadata."""
-    lines: list[tuple[Any, ...]] = []
     kinds: ColumnKinds = {}
+    parts = [_table(_described_lines(segment, some, kinds), PREDICTION_SCHEMA) for some in _pieces(frames)]
+    return _with_kinds(pa.concat_tables(parts), kinds)
+
+
+def _pieces(frames: list[tuple[int, bytes]]) -> Iterable[list[tuple[int, bytes]]]:
+    """Few enough frames at a time that their Python objects do not pile up; at least one piece."""
+    return (frames[start : start + _AT_ONCE] for start in range(0, max(len(frames), 1), _AT_ONCE))
+
+
+def _described_lines(segment: Path, frames: list[tuple[int, bytes]], kinds: ColumnKinds) -> list[tuple[Any, ...]]:
+    lines: list[tuple[Any, ...]] = []
     for position, payload in frames:
         record = decode_record(payload)
         rows = described(record)
         if record.outcome == "ok":
             _observe(kinds.setdefault(record.deployment, {"inputs": {}, "outputs": {}}), rows)
         lines.extend(_lines(record, rows, segment.name, position))
-    return _with_kinds(_table(lines, PREDICTION_SCHEMA), kinds)
+    return lines
 
 
 def label_table(segment: Path, frames: list[tuple[int, bytes]]) -> Any:
     """The table of these frames of the label log."""
-    return _table([_label_line(decode_label(payload), segment.name, at) for at, payload in frames], LABEL_SCHEMA)
+    parts = [
+        _table([_label_line(decode_label(payload), segment.name, at) for at, payload in some], LABEL_SCHEMA)
+        for some in _pieces(frames)
+    ]
+    return pa.concat_tables(parts)
 
 
 def merged(tables: list[Any]) -> Any:
@@ -198,17 +214,23 @@ def _observe_values(seen: dict[str, set[str]], values: dict[str, Any], prefix: s
         if prefix is None and isinstance(value, dict) and value:
             _observe_values(seen, value, f"{name}\0")
         else:
-            seen.setdefault(f"{prefix or ''}{name}", set()).add(_json_kind(value))
+            path = f"{prefix}{name}" if prefix else name
+            kinds = seen.get(path)
+            if kinds is None:
+                kinds = seen[path] = set()
+            kinds.add(_json_kind(value))
+
+
+_KINDS: dict[type, str] = {bool: "bool", str: "text", type(None): "null", list: "json", dict: "json"}
 
 
 def _json_kind(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
+    kind = _KINDS.get(type(value))
+    if kind is not None:
+        return kind
+    if isinstance(value, int):
         return "int" if -(2**63) <= value < 2**63 else "large"
-    if isinstance(value, float):
-        return "float" if math.isfinite(value) else "null"
-    if value is None or isinstance(value, bool | str):
-        return kind_of(value)
-    return "json"
+    return "float" if isinstance(value, float) and math.isfinite(value) else "null"
 
 
 def _table(lines: list[tuple[Any, ...]], schema: Any) -> Any:
