@@ -211,9 +211,9 @@ def _whole_numbers(values: Array, missing: NDArray[np.bool_] | None, column: Col
     def unfit(value: Any) -> bool:
         if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
             return True
-        if isinstance(value, float | np.floating) and not (abs(value) <= 2**53 and float(value).is_integer()):
+        if isinstance(value, float | np.floating) and not (abs(float(value)) <= 2**53 and float(value).is_integer()):
             return True
-        return not limits.min <= value <= limits.max
+        return not limits.min <= int(value) <= limits.max
 
     bad = _where(unfit, values, gone)
     if bad.any():
