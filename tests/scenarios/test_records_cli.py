@@ -3,18 +3,27 @@
 import csv
 import io
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from compiled_bundles import write_compiled
+from modelyard.bundle.layout import Bundle
 from modelyard.cli.app import app
 from modelyard.home import Home
 from modelyard.records import segments
-from modelyard.records.log import PredictionLog, read_labels
+from modelyard.records.log import PredictionLog, read, read_labels
+from modelyard.registry import Registry
 from unit.records.samples import call, record
 
 
@@ -195,3 +204,129 @@ def test_replaying_what_is_not_there_is_told(records: Path) -> None:
     assert result.exit_code == 3
     assert "delay@3, which gave this answer, is not in the registry" in result.stderr
     assert "--bundle" in result.stderr
+
+
+class Served:
+    """A real server with one version, recording into the home; it is killed the hard way."""
+
+    def __init__(self, home: Home, bundle: Bundle) -> None:
+        announced = home.path / "announced.json"
+        options = {"--bundle": bundle.path, "--name": "toy", "--version": 1, "--port": 0, "--announce": announced}
+        options |= {"--records": home.records, "--home": home.path}
+        words = [str(word) for pair in options.items() for word in pair]
+        self.client = httpx.Client()
+        self.process = subprocess.Popen([sys.executable, "-m", "modelyard.serving", *words])
+        try:
+            deadline = time.monotonic() + 60
+            while not announced.exists():
+                assert self.process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            self.client.base_url = httpx.URL(json.loads(announced.read_text())["url"])
+            while self.client.get("/v2/health/ready").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
+
+    def post(self, path: str, body: Any) -> Any:
+        return self.client.post(path, json=body).json()
+
+
+ROW = {"x0": None, "x1": 0.25, "x2": -1.5, "carrier": "UA"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_compiled(tmp_path_factory.mktemp("bundle") / "toy")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("MODELYARD_HOME", str(tmp_path))
+    return Home.locate().create()
+
+
+@pytest.fixture
+def server(home: Home, bundle: Bundle) -> Iterator[Served]:
+    served = Served(home, bundle)
+    yield served
+    served.kill()
+
+
+def test_what_was_answered_before_a_kill_is_recorded_labelled_and_replayed(
+    home: Home, bundle: Bundle, server: Served
+) -> None:
+    one = server.post("/predict/toy", {"rows": [ROW]})["prediction_id"]
+    many = server.post("/predict/toy", {"rows": [ROW, {**ROW, "x0": 2.0}], "ids": ["p", "q"]})["prediction_id"]
+    refused = server.post("/predict/toy", {"rows": [{**ROW, "x1": "warm"}]})["request_id"]
+    tensors = [{"name": f"x{index}", "datatype": "FP64", "shape": [1], "data": [0.5]} for index in range(3)]
+    tensors.append({"name": "carrier", "datatype": "BYTES", "shape": [1], "data": [None]})
+    oip = server.post("/v2/models/toy/infer", {"inputs": tensors})["parameters"]["prediction_id"]
+    mlflow = server.post("/invocations/toy", {"dataframe_records": [ROW]})["prediction_id"]
+    nowhere = server.post("/predict/other", {"rows": [ROW]})["request_id"]
+    labels = {"labels": [{"prediction_id": one, "value": "late"}, {"prediction_id": "q", "value": "on time"}]}
+    assert server.post("/labels", labels) == {"accepted": 2}
+    server.kill()
+
+    sql = "SELECT prediction_id, outcome, row FROM predictions ORDER BY time"
+    found = [tuple(line.values()) for line in document("records", "query", sql)]
+    assert {(line["prediction_id"], line["outcome"]) for line in document("records", "query", sql)} == {
+        (one, "ok"), ("p", "ok"), ("q", "ok"), (refused, "refused"), (oip, "ok"), (mlflow, "ok"), (nowhere, "refused"),
+    }  # fmt: skip
+    assert len(found) == 7
+    sql = "SELECT prediction_id, x0, x1, carrier, label FROM toy WHERE label IS NOT NULL ORDER BY label"
+    assert document("records", "query", sql) == [
+        {"prediction_id": one, "x0": None, "x1": 0.25, "carrier": "UA", "label": "late"},
+        {"prediction_id": "q", "x0": 2.0, "x1": 0.25, "carrier": "UA", "label": "on time"},
+    ]
+
+    with Registry.open(home) as registry:
+        assert registry.register(bundle).ref == "toy@1"
+    for prediction_id in (one, many, "p", "q", oip, mlflow, refused):
+        result = run("replay", prediction_id)
+        assert result.exit_code == 0, (prediction_id, result.output)
+        assert result.stdout.splitlines()[-1] == "same"
+    shown = document("replay", "q")
+    assert shown["prediction_id"] == many
+    (row,) = shown["result"]["rows"]
+    assert row["prediction_id"] == "q"
+    assert row["recorded"] == row["recomputed"]
+    assert set(row["recorded"]) == {"predict", "predict_proba[late]", "predict_proba[on time]"}
+    result = run("replay", nowhere)
+    assert result.exit_code == 5
+    assert "reached no version" in result.stderr
+
+
+def test_a_replay_that_gives_another_number_fails(home: Home, bundle: Bundle, server: Served) -> None:
+    one = server.post("/predict/toy", {"rows": [ROW]})["prediction_id"]
+    server.kill()
+    (true,) = read(home.records)
+    answer = json.loads(true.response)
+    answer["rows"][0]["predict_proba"]["late"] += 0.001
+    log = PredictionLog(home.records)
+    log.append(replace(true, prediction_id="edited", response=json.dumps(answer).encode()))
+    assert run("replay", one, "--bundle", bundle.path).exit_code == 0
+    result = run("replay", "edited", "--bundle", bundle.path)
+    assert result.exit_code == 1
+    assert "<- differs" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(
+        "different (largest difference 0.001): row 0, output 'predict_proba[late]'"
+    )
+    assert run("replay", "edited", "--bundle", bundle.path, "--json").exit_code == 1
+
+
+def test_another_versions_bundle_is_not_taken_for_the_one_that_answered(
+    home: Home, tmp_path: Path, server: Served
+) -> None:
+    one = server.post("/predict/toy", {"rows": [ROW]})["prediction_id"]
+    other = write_compiled(tmp_path / "other", bias=0.5)
+    result = run("replay", one, "--bundle", other.path)
+    assert result.exit_code == 5
+    assert "digest" in result.stderr
