@@ -18,7 +18,7 @@ def reference() -> str:
     group: Any = typer.main.get_command(app)
     root = group.context_class(group, info_name="modelyard")
     pages = [
-        "# Command line\n\nGenerated from the program by `make docs`. Every command takes `--json` and `--help`.\n"
+        "# Command line\n\nWritten by `make docs`. Every command takes `--json` and `--help`.\n"
     ]
     pages += [page(group.get_command(root, name), root, name, level=2) for name in COMMANDS]
     return "\n".join(pages)
