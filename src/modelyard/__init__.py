@@ -1,3 +1,44 @@
-"""Modelyard: from a training script to a deployment that proves itself."""
+"""Modelyard: from a training script to a deployment that proves itself.
+
+::
+
+    import modelyard as my
+
+    version = my.pack(pipeline, sample=X, name="churn")     # a registered version, proven later by `modelyard verify`
+    my.load("churn@1").predict(X)                           # in this process
+    my.Client("http://127.0.0.1:8080").predict("churn", X)  # from a server
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelyard.client import Client as Client
+    from modelyard.domain.manifest import Tolerance as Tolerance
+    from modelyard.loading import load as load
+    from modelyard.packing import pack as pack
 
 __version__ = "0.1.0"
+
+__all__ = ["Client", "Tolerance", "__version__", "load", "pack"]
+
+_HOMES = {
+    "Client": "modelyard.client",
+    "Tolerance": "modelyard.domain.manifest",
+    "load": "modelyard.loading",
+    "pack": "modelyard.packing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: ``import modelyard`` itself stays instant."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are: {', '.join(__all__)}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

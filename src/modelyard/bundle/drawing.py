@@ -51,6 +51,17 @@ def _picked(sample: Frame, columns: Sequence[Column], rows: int, seed: int) -> l
     return chosen + [next(spread) for _ in range(rows - len(chosen))]
 
 
+def mixed_rows(count: int, most: int, seed: int = 0) -> list[int]:
+    """At most `most` of the row numbers below `count`, spread over all of them, in order; always the same.
+
+    >>> mixed_rows(3, 10), len(mixed_rows(1000, 10))
+    ([0, 1, 2], 10)
+    """
+    if count <= most:
+        return list(range(count))
+    return sorted(np.argsort(_mixed(count, seed), kind="stable")[:most].tolist())
+
+
 def _mixed(count: int, seed: int) -> NDArray[np.uint64]:
     """One well-mixed number for each row (splitmix64), the same with every release of every library."""
     with np.errstate(over="ignore"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,10 +20,13 @@ from modelyard.domain.golden import GoldenSet
 from modelyard.domain.schema import Column, Kind, Output, Schema
 from modelyard.errors import BundleRefused, CannotPack, ModelFailed, RowsRefused
 
-__all__ = ["Predictor", "draw", "encoded", "read", "record", "write"]
+__all__ = ["Predictor", "draw", "encoded", "read", "record", "stable", "write"]
 
 INPUTS = "inputs.parquet"
 ANSWERS = "answers.parquet"
+
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+_LONGEST = 500
 
 
 class Predictor(Protocol):
@@ -51,7 +55,7 @@ def record(native: Predictor, frame: Frame, origins: Sequence[str], schema: Sche
         try:
             answers[row] = native.predict(frame.row(row))
         except RowsRefused as error:
-            refused[row] = str(error)
+            refused[row] = stable(str(error))
         except ModelFailed as error:
             if origins[row] == SAMPLE:
                 raise CannotPack(
@@ -69,6 +73,16 @@ def record(native: Predictor, frame: Frame, origins: Sequence[str], schema: Sche
         single=_gathered([answers.get(row) for row in kept], schema),
         batch=_gathered([batch.get(row) for row in kept], schema),
     )
+
+
+def stable(words: str) -> str:
+    """Someone else's message on one line, at most 500 characters, without memory addresses: the same in every process.
+
+    >>> stable("cannot use <Scaler object at 0x7f12ab34cd56>")
+    'cannot use <Scaler object at 0x>'
+    """
+    text = _ADDRESS.sub("0x", " ".join(words.split()))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _batch(native: Predictor, frame: Frame, rows: Sequence[int]) -> dict[int, Answers]:
