@@ -150,13 +150,15 @@ def test_results_are_printed_as_a_table(records: Path) -> None:
 
 
 def test_results_are_printed_as_csv(records: Path) -> None:
-    columns = "prediction_id AS id, city, 'a, \"b\"' AS text, [1, 2] AS list, 1::HUGEINT AS big, 2 AS id"
+    columns = "prediction_id AS id, city, 'a, \"b\"' AS text, [1, 2] AS list, 1::HUGEINT AS big, 2 AS id, '' AS none"
     sql = f"SELECT {columns} FROM delay ORDER BY 1"
     result = run("records", "query", sql, "--format", "csv")
+    assert result.stdout.splitlines()[3] == 'b-1,,"a, ""b""","[1,2]",1,2,""'
     lines = list(csv.reader(io.StringIO(result.stdout)))
-    assert lines[0] == ["id", "city", "text", "list", "big", "id_2"]
-    assert lines[1] == ["a1", "Bern", 'a, "b"', "[1,2]", "1", "2"]
-    assert lines[3][1] == ""
+    assert lines[0] == ["id", "city", "text", "list", "big", "id_2", "none"]
+    assert lines[1] == ["a1", "Bern", 'a, "b"', "[1,2]", "1", "2", ""]
+    result = run("records", "query", "SELECT 1 AS n WHERE false", "--format", "csv")
+    assert result.stdout == "n\n"
 
 
 def test_sql_can_come_from_standard_input(records: Path) -> None:

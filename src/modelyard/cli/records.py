@@ -239,17 +239,19 @@ def _print_added(added: int, unknown: list[str]) -> None:
 
 
 def _write_csv(result: Any) -> None:
-    import pyarrow as pa
-    import pyarrow.csv
-
+    """Rows as CSV: what is missing is an empty cell, an empty text is quoted; nothing else is quoted without need."""
     table = _unique_names(result)
-    for index, part in enumerate(table.schema):
-        if pa.types.is_nested(part.type) or pa.types.is_decimal(part.type):
-            texts = [None if value is None else _cell(value) for value in table.column(index).to_pylist()]
-            table = table.set_column(index, part.name, pa.array(texts, pa.string()))
-    sys.stdout.flush()
-    pyarrow.csv.write_csv(table, sys.stdout.buffer, pyarrow.csv.WriteOptions(quoting_style="needed"))
-    sys.stdout.buffer.flush()
+    sys.stdout.write(",".join(map(_csv_cell, table.column_names)) + "\n")
+    for batch in table.to_batches():
+        columns = [map(_csv_cell, column.to_pylist()) for column in batch.columns]
+        sys.stdout.writelines(",".join(cells) + "\n" for cells in zip(*columns, strict=True))
+
+
+def _csv_cell(value: Any) -> str:
+    text = _cell(value)
+    if value == "" or any(mark in text for mark in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _unique_names(result: Any) -> Any:
