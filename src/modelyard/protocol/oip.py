@@ -20,7 +20,7 @@ from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, Seen
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
-from modelyard.protocol.table import Call, TableReader, shaped
+from modelyard.protocol.table import Call, ColumnReader, TableReader, shaped
 from modelyard.protocol.values import convert, flatten, read_values, shown, write_values
 
 Parameters = dict[str, Any]
@@ -133,12 +133,12 @@ def _frame(tensors: Sequence[InputTensor], reader: TableReader) -> Frame:
     by_name, rows = reader.by_name, -1
     read: dict[str, Vector] = {}
     for tensor in tensors:
-        column = by_name.get(tensor.name)
-        if column is None:
+        reading = by_name.get(tensor.name)
+        if reading is None:
             raise reader.unknown(tensor.name, "inputs")
         if tensor.name in read:
             raise InvalidInput(f"column {tensor.name!r} is sent twice", column=tensor.name)
-        vector = _vector(tensor, column)
+        vector = _vector(tensor, reading)
         count = len(vector.values)
         if rows not in (-1, count):
             raise InvalidInput(
@@ -151,16 +151,17 @@ def _frame(tensors: Sequence[InputTensor], reader: TableReader) -> Frame:
     return Frame({name: read[name] for name in by_name}, max(rows, 0))
 
 
-def _vector(tensor: InputTensor, column: Column) -> Vector:
+def _vector(tensor: InputTensor, reading: ColumnReader) -> Vector:
     if tensor.parameters or tensor.data is None:
         tensor = _plain(tensor)
-    shape = tensor.shape
+    shape, column = tensor.shape, reading.column
     plain = not column.shape and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
     inner = 1 if plain else _inner(tensor, column)
     leaves: Sequence[Any] = tensor.data or []
     if len(shape) != 1 or shape[0] != len(leaves) or list in set(map(type, leaves)):
         leaves = flatten(leaves, _checked(shape, tensor.name), f"tensor {tensor.name!r}")
-    vector = _read_as(tensor.datatype, leaves, column, inner)
+    same = tensor.datatype == reading.datatype
+    vector = reading.read(leaves, inner) if same else _read_as(tensor.datatype, leaves, column, inner)
     return shaped(vector, shape) if column.shape else vector
 
 
@@ -211,8 +212,6 @@ def _from_base64(text: Any, name: str, position: int) -> Any:
 
 
 def _read_as(datatype: str, leaves: Sequence[Any], column: Column, inner: int) -> Vector:
-    if datatype == OIP_DATATYPE[column.kind]:
-        return read_values(leaves, column, inner)
     if datatype in _HALVES:
         vector = read_values(leaves, replace(column, kind=Kind.FLOAT32), inner)
         return convert(Vector(_rounded(vector.values, datatype, column, inner)), Kind.FLOAT32, column, inner)

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from modelyard.domain.frame import Frame, Vector
-from modelyard.domain.schema import Column, Schema
+from modelyard.domain.schema import OIP_DATATYPE, Column, Schema
 from modelyard.errors import InvalidInput, InvalidRequest
-from modelyard.protocol.values import flatten, read_values, shown
+from modelyard.protocol.values import Reader, flatten, read_values, reader_of, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,19 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnReader:
+    """Reads one column: `read` takes leaves of its own kind, `datatype` is that kind's name in the protocol."""
+
+    column: Column
+    datatype: str
+    read: Reader
+
+    def rows(self, values: Sequence[Any]) -> Vector:
+        """The column from one value a row, or one nested list a row where the column has a shape."""
+        return read_tensor(values, self.column, len(values)) if self.column.shape else self.read(values, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class TableReader:
     """Reads JSON tables for one schema. Made once a version, used for every request.
 
@@ -57,15 +70,18 @@ class TableReader:
     """
 
     schema: Schema
-    by_name: Mapping[str, Column] = field(init=False)
-    single: Column | None = field(init=False)
+    by_name: Mapping[str, ColumnReader] = field(init=False)
+    single: ColumnReader | None = field(init=False)
     """The one column of an array or series, which needs no name."""
 
     def __post_init__(self) -> None:
         columns = self.schema.columns
-        object.__setattr__(self, "by_name", {column.name: column for column in columns})
+        readers = {
+            column.name: ColumnReader(column, OIP_DATATYPE[column.kind], reader_of(column)) for column in columns
+        }
+        object.__setattr__(self, "by_name", readers)
         unnamed = self.schema.layout in ("array", "series") and len(columns) == 1
-        object.__setattr__(self, "single", columns[0] if unnamed else None)
+        object.__setattr__(self, "single", readers[columns[0].name] if unnamed else None)
 
     def records(self, rows: Sequence[Any]) -> Frame:
         """A frame from one object a row (or one bare value or list a row, for arrays and series).
@@ -84,8 +100,8 @@ class TableReader:
             if len(row) != width:
                 self._check_names(row, f"row {index}", index)
         try:
-            for name, column in self.by_name.items():
-                read[name] = self._column(column, [row[name] for row in rows])
+            for name, reader in self.by_name.items():
+                read[name] = reader.rows([row[name] for row in rows])
         except KeyError:
             for index, row in enumerate(rows):
                 self._check_names(row, f"row {index}", index)
@@ -102,12 +118,12 @@ class TableReader:
         lists = {name: value if type(value) is list else [value] for name, value in table.items()}
         rows = len(next(iter(lists.values()))) if lists else 0
         read = {}
-        for name, column in self.by_name.items():
+        for name, reader in self.by_name.items():
             if len(lists[name]) != rows:
                 raise InvalidInput(
                     f"column {name!r}: it has {len(lists[name])} values, the first column has {rows}", column=name
                 )
-            read[name] = self._column(column, lists[name])
+            read[name] = reader.rows(lists[name])
         return Frame(read, rows)
 
     def matrix(self, rows: Sequence[Any]) -> Frame:
@@ -120,12 +136,7 @@ class TableReader:
             raise InvalidInput(
                 f"values without column names: this model takes named columns ({self._known()}); send one object a row"
             )
-        return Frame({self.single.name: self._column(self.single, rows)}, len(rows))
-
-    def _column(self, column: Column, values: Sequence[Any]) -> Vector:
-        if not column.shape:
-            return read_values(values, column)
-        return read_tensor(values, column, len(values))
+        return Frame({self.single.column.name: self.single.rows(rows)}, len(rows))
 
     def _check_names(self, names: Mapping[str, Any], where: str, row: int | None = None) -> None:
         unknown = [name for name in names if name not in self.by_name]
