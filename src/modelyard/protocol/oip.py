@@ -138,17 +138,24 @@ def _frame(tensors: Sequence[InputTensor], reader: TableReader) -> Frame:
             raise reader.unknown(tensor.name, "inputs")
         if tensor.name in read:
             raise InvalidInput(f"column {tensor.name!r} is sent twice", column=tensor.name)
-        vector = _vector(tensor, reading)
-        count = len(vector.values)
-        if rows not in (-1, count):
-            raise InvalidInput(
-                f"column {tensor.name!r}: it has {count} rows, the tensors before it have {rows}", column=tensor.name
-            )
-        rows = count
+        data = tensor.data
+        if data and tensor.parameters is None and reading.is_usual(tensor.datatype, tensor.shape, data):
+            vector, count = reading.read(data, 1), len(data)
+        else:
+            vector = _vector(tensor, reading)
+            count = len(vector.values)
+        if rows != count:
+            if rows != -1:
+                raise _other_length(tensor.name, count, rows)
+            rows = count
         read[tensor.name] = vector
     if len(read) != len(by_name):
         raise reader.absent(next(name for name in by_name if name not in read), "inputs")
     return Frame({name: read[name] for name in by_name}, max(rows, 0))
+
+
+def _other_length(name: str, count: int, rows: int) -> InvalidInput:
+    return InvalidInput(f"column {name!r}: it has {count} rows, the tensors before it have {rows}", column=name)
 
 
 def _vector(tensor: InputTensor, reading: ColumnReader) -> Vector:

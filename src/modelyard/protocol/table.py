@@ -54,6 +54,12 @@ class ColumnReader:
     datatype: str
     read: Reader
 
+    def is_usual(self, datatype: str, shape: list[int], data: list[Any]) -> bool:
+        """Whether a tensor is a plain column of its own type, flat and of the length it says."""
+        if datatype != self.datatype or self.column.shape:
+            return False
+        return shape == [len(data)] or (shape == [len(data), 1] and type(data[0]) is not list)
+
     def rows(self, values: Sequence[Any]) -> Vector:
         """The column from one value a row, or one nested list a row where the column has a shape."""
         return read_tensor(values, self.column, len(values)) if self.column.shape else self.read(values, 1)

@@ -179,7 +179,7 @@ def test_base64_texts_are_decoded() -> None:
         ({"shape": [1, 1, 1]}, "expected shape \\[n\\] or \\[n, 1\\]"),
         ({"shape": []}, "expected shape"),
         ({"shape": [2], "data": [1.0, 2.0]}, "it has 1 rows, the tensors before it have 2"),
-        ({"data": [[1.0]]}, "nested deeper"),
+        ({"data": [[1.0]]}, "row 0: expected a number .*, got a list"),
         ({"data": "x"}, "Expected `array"),
         ({"shape": ["1"]}, "Expected `int"),
         ({"data": None}, "has no data"),
