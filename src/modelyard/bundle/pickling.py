@@ -1,0 +1,135 @@
+"""Pickles that are the same in every process, and what modules an object needs in order to be rebuilt."""
+
+from __future__ import annotations
+
+import dis
+import hashlib
+import io
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import cloudpickle
+import cloudpickle.cloudpickle as internals
+
+_PROTOCOL = 5
+_PATHS = ("__file__", "__path__")
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an object's pickle refers to.
+
+    `modules` are the dotted names of all modules that its classes and functions come from or import; `by_value` names
+    the functions and classes that no module of a file holds (of the training script, a notebook, or made by a
+    function), whose code travels inside the pickle.
+    """
+
+    modules: frozenset[str]
+    by_value: tuple[str, ...]
+
+
+def dumps(value: Any) -> bytes:
+    """A pickle of `value`, code of the training script included, without paths, random marks or addresses.
+
+    Raises:
+        Exception: whatever the object raises on being pickled; there is no common class.
+    """
+    target = io.BytesIO()
+    _Pickler(target).dump(value)
+    return _without_marks(target.getvalue())
+
+
+def references(value: Any) -> References:
+    """What `value` needs besides its own state."""
+    pickler = _Pickler(_Nowhere())
+    pickler.dump(value)
+    return References(frozenset(pickler.modules), tuple(pickler.by_value))
+
+
+class _Nowhere(io.RawIOBase):
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle that notes where everything comes from and leaves out where the script lay on disk."""
+
+    def __init__(self, target: Any) -> None:
+        super().__init__(target, protocol=_PROTOCOL)
+        self.modules: dict[str, None] = {}
+        self.by_value: dict[str, None] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.CodeType):
+            self._note_imports(obj)
+            return self._reduced_code(obj)
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, types.ModuleType):
+            self.modules[obj.__name__] = None
+        elif isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+            self._note_origin(obj, by_value=reduced is not NotImplemented)
+        return reduced
+
+    def _reduced_code(self, code: types.CodeType) -> Any:
+        reduce: Callable[[types.CodeType], Any] = self.dispatch_table[types.CodeType]
+        return reduce(code.replace(co_filename=PurePath(code.co_filename).name))
+
+    def _note_origin(self, obj: Any, by_value: bool) -> None:
+        module = getattr(obj, "__module__", None)
+        if by_value and not _is_builtin_type(obj):
+            self.by_value[f"{module}.{obj.__qualname__}"] = None
+        if isinstance(module, str) and module != "__main__":
+            self.modules[module] = None
+
+    def _note_imports(self, code: types.CodeType) -> None:
+        for step in dis.get_instructions(code):
+            if step.opname == "IMPORT_NAME" and step.argval:
+                self.modules[step.argval] = None
+
+    def _function_getnewargs(self, func: types.FunctionType) -> Any:
+        arguments = super()._function_getnewargs(func)
+        for name in _PATHS:
+            if name in arguments[1]:
+                arguments[1][name] = PurePath(str(arguments[1][name])).name
+        return arguments
+
+
+def _is_builtin_type(obj: Any) -> bool:
+    """Types such as ``type(None)``, which cloudpickle reduces in its own way though they travel by name."""
+    return isinstance(obj, type) and getattr(obj, "__module__", None) in ("builtins", "types")
+
+
+def _without_marks(data: bytes) -> bytes:
+    """Replace the random mark that cloudpickle gives each class of the script by one that follows from the content.
+
+    Marks tie copies of a class together within one process. A mark must differ between different classes, so it is
+    made from all of the pickle.
+    """
+    marks = {str(mark).encode() for mark in list(internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.values())}  # noqa: SLF001
+    found = sorted((data.find(mark), mark) for mark in marks if mark in data)
+    blank = data
+    for number, (_, mark) in enumerate(found):
+        blank = blank.replace(mark, f"{number:032d}".encode())
+    base = hashlib.blake2b(blank, digest_size=16).hexdigest()
+    for number, (_, mark) in enumerate(found):
+        ours = hashlib.blake2b(f"{base}:{number}".encode(), digest_size=16).hexdigest()
+        data = data.replace(mark, ours.encode())
+    return data
+
+
+def in_main(name: str) -> bool:
+    """Whether a name of `References.by_value` belongs to the training script.
+
+    >>> in_main("__main__.Clipper"), in_main("features.make.<locals>.inner")
+    (True, False)
+    """
+    return name.startswith("__main__.")
+
+
+def is_interactive() -> bool:
+    """Whether the training program is a notebook or a prompt, which has no file."""
+    return not hasattr(sys.modules.get("__main__"), "__file__")
