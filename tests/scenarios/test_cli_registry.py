@@ -103,13 +103,13 @@ def test_what_is_not_there_is_exit_code_3_and_one_line(terminal: Terminal, words
 
 @pytest.mark.usefixtures("two_versions")
 def test_an_exported_version_is_the_same_elsewhere(terminal: Terminal, tmp_path: Path) -> None:
-    file = tmp_path / "toy-2.tar.gz"
+    file = tmp_path / "toy-2.zip"
     exported = terminal.json("export", "toy@2", str(file))
     elsewhere = Terminal(tmp_path / "other-yard")
     assert elsewhere("import", str(file)).exit_code == 0
     assert elsewhere.json("show", "toy@1")["digest"] == exported["digest"]
-    terminal("export", "toy@2", str(tmp_path / "again.tar.gz"))
-    assert (tmp_path / "again.tar.gz").read_bytes() == file.read_bytes()
+    terminal("export", "toy@2", str(tmp_path / "again.zip"))
+    assert (tmp_path / "again.zip").read_bytes() == file.read_bytes()
 
 
 def test_a_folder_is_imported_as_it_is(terminal: Terminal, tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_a_bundle_that_runs_code_is_taken_only_on_trust(terminal: Terminal, tmp_
 def test_a_truncated_file_is_refused_and_nothing_is_registered(terminal: Terminal, tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", content=bytes(range(256)) * 64)
     terminal("import", str(tmp_path / "b"))
-    terminal("export", "toy@1", str(tmp_path / "toy.tar.gz"))
-    whole = (tmp_path / "toy.tar.gz").read_bytes()
-    (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
+    terminal("export", "toy@1", str(tmp_path / "toy.zip"))
+    whole = (tmp_path / "toy.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
     elsewhere = Terminal(tmp_path / "other-yard")
-    assert elsewhere("import", str(tmp_path / "cut.tar.gz")).exit_code == 5
+    assert elsewhere("import", str(tmp_path / "cut.zip")).exit_code == 5
     assert elsewhere.json("list") == {"models": []}
 
 
 def test_a_file_that_does_not_exist_is_wrong_usage(terminal: Terminal, tmp_path: Path) -> None:
-    assert terminal("import", str(tmp_path / "nothing.tar.gz")).exit_code == 2
+    assert terminal("import", str(tmp_path / "nothing.zip")).exit_code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from modelyard.cli.app import app
 from modelyard.control import up
 from modelyard.control.up import Running
 from modelyard.home import Home
@@ -44,27 +47,30 @@ class Yard:
         self.home = home
         self.planes: subprocess.Popen[str] | None = None
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        environment = os.environ | {"MODELYARD_HOME": str(self.home.path)}
-        command = [sys.executable, "-m", "modelyard.cli.app", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=self.home.path)
-
     def run(self, *words: str) -> tuple[int, str, str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
+        """One command in this process: status, standard output, standard error."""
+        environment = {"MODELYARD_HOME": str(self.home.path)}
+        result = CliRunner().invoke(app, list(words), env=environment, catch_exceptions=False)
+        return result.exit_code, result.stdout, result.stderr
 
     def json(self, *words: str, status: int = 0) -> Any:
         code, out, err = self.run(*words, "--json")
         assert code == status, (code, out, err)
         return json.loads(out)
 
-    def begin(self) -> None:
-        """Start both planes. What they log goes to the terminal, as nobody reads a pipe here."""
+    def begin(self, *words: str, stderr: int | None = None) -> subprocess.Popen[str]:
+        """Start both planes as a process. What they log goes to the terminal, unless somebody reads it."""
         environment = os.environ | {"MODELYARD_HOME": str(self.home.path)}
-        command = [sys.executable, "-m", "modelyard.cli.app", "up", "--port", "0", "--json"]
-        self.planes = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "modelyard.cli.app", "up", "--json", *(words or ("--port", "0"))]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        self.planes = self.planes or process
+        return process
+
+    def refused(self, *words: str) -> tuple[int, str]:
+        """Try to start both planes; the exit status and what was said."""
+        process = self.begin(*words, stderr=subprocess.PIPE)
+        _, said = process.communicate(timeout=60)
+        return process.returncode, said
 
     def up(self) -> Running:
         """Start both planes and wait until they listen."""
@@ -192,19 +198,19 @@ def test_nothing_is_left_running(yard: Yard, number: signal.Signals) -> None:
     assert up.running(yard.home) is None
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     yard.planes.communicate()
+    yard.planes = None
     yard.up()  # and the home can be used again at once
 
 
 def test_one_home_is_up_once(yard: Yard) -> None:
     running = yard.up()
-    code, _, err = yard.run("up", "--port", "0")
-    assert (code, f"already up on this home, at {running.data.url}" in err) == (4, True)
+    code, said = yard.refused("--port", "0")
+    assert (code, f"already up on this home, at {running.data.url}" in said) == (4, True)
 
 
 def test_a_taken_port_and_a_remote_address_are_refused(yard: Yard) -> None:
-    taken = yard.up().data.url.rpartition(":")[2]
-    other = Yard(Home(yard.home.path.parent / "other").create())
-    code, _, err = other.run("up", "--port", taken)
-    assert (code, "choose another --port" in err) == (4, True)
-    code, _, err = other.run("up", "--host", "0.0.0.0")
-    assert (code, "--allow-remote" in err) == (5, True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, said = yard.refused("--port", str(taken.getsockname()[1]))
+    assert (code, "choose another --port" in said) == (4, True)
+    code, said = yard.refused("--host", "0.0.0.0")
+    assert (code, "--allow-remote" in said) == (5, True)

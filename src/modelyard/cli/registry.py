@@ -90,7 +90,7 @@ def export(
 ) -> None:
     """Write a version's bundle as one file. The same version gives the same bytes.
 
-    Example: modelyard export flights-delay@3 flights-delay-3.tar.gz
+    Example: modelyard export flights-delay@3 flights-delay-3.zip
     """
     from modelyard.bundle.archive import export_file
 
@@ -112,7 +112,7 @@ def import_(
 ) -> None:
     """Register a bundle from a file or folder, once every byte of it is checked.
 
-    Example: modelyard import flights-delay-3.tar.gz
+    Example: modelyard import flights-delay-3.zip
     """
     import tempfile
 
