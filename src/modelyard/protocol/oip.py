@@ -337,6 +337,22 @@ def read_response(body: bytes, schema: Schema) -> Response:
     return Response(answers, response.model_version or "", str(parameters.get("prediction_id", "")), response.id)
 
 
+class _VersionOnly(msgspec.Struct):
+    model_version: str = ""
+
+
+_VERSIONS = msgspec.json.Decoder(_VersionOnly)
+
+
+def version_of(body: bytes) -> str:
+    """The version that an inference response is from, whatever its outputs are.
+
+    Raises:
+        InvalidRequest: when it is not a response of the protocol.
+    """
+    return jsontext.parse_as(body, _VERSIONS).model_version
+
+
 def read_output(leaves: Sequence[Any], output: Output, shape: Sequence[int]) -> Array:
     """An output's array from its flat JSON values."""
     column = Column(output.name, output.kind, nullable=True, dtype=output.dtype)

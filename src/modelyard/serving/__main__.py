@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--records", type=Path, metavar="DIR", help="folder for the prediction log; in the home otherwise"
     )
+    parser.add_argument("--fd", type=int, metavar="N", help="an inherited listening socket, in place of host and port")
     parser.add_argument("--home", type=Path, metavar="DIR", help="Modelyard's home folder")
     parser.add_argument("--python", type=Path, metavar="PATH", help="interpreter for native forms; rebuilt otherwise")
     parser.add_argument("--max-body", type=int, default=MAX_BODY_BYTES, metavar="BYTES", help="largest request body")
@@ -57,6 +58,7 @@ def options(arguments: Sequence[str] | None = None) -> Options:
         desired=given.desired,
         host=given.host,
         port=given.port,
+        fd=given.fd,
         announce=given.announce,
         records=given.records,
         python=given.python,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ from modelyard.serving.desired import DesiredFollower, DesiredSource, write_whol
 from modelyard.serving.opening import open_version
 from modelyard.serving.plane import DataPlane
 
+_log = logging.getLogger("modelyard.serving")
+
 DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
 """Longer than the pools of usual clients and balancers, so that none sends on a connection just being closed."""
@@ -41,6 +44,8 @@ class Options:
     desired: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
+    fd: int | None = None
+    """A listening socket that was inherited; `host` and `port` do not matter then."""
     announce: Path | None = None
     records: Path | None = None
     python: Path | None = None
@@ -71,6 +76,15 @@ def _is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
+
+
+def _listener(options: Options) -> socket.socket:
+    if options.fd is None:
+        return listen(check_host(options.host, options.allow_remote), options.port)
+    listener = socket.socket(fileno=options.fd)
+    check_host(listener.getsockname()[0], options.allow_remote)
+    listener.setblocking(False)
+    return listener
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -144,7 +158,7 @@ def serve(options: Options) -> None:
         ServiceUnreachable: the address is taken.
         RecordNotKept: the records folder cannot be written.
     """
-    listener = listen(check_host(options.host, options.allow_remote), options.port)
+    listener = _listener(options)
     with _joined(options) as (application, plane):
         config = uvicorn.Config(
             application,
@@ -159,6 +173,7 @@ def serve(options: Options) -> None:
         )
 
         def listening() -> None:
+            _log.info("listening on %s", url_of(listener))
             if options.announce is not None:
                 document = {"url": url_of(listener), "pid": os.getpid()}
                 write_whole(options.announce, msgspec.json.encode(document))

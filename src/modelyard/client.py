@@ -1,0 +1,266 @@
+"""Calls a server from Python: ``my.Client(url).predict("flights-delay", table)``."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+import numpy as np
+
+from modelyard import errors
+from modelyard.bundle.results import index_of, outputs_of, returned
+from modelyard.bundle.tabular import to_frame
+from modelyard.domain.frame import Answers, Frame
+from modelyard.domain.records import row_id
+from modelyard.domain.schema import Scalar, Schema
+from modelyard.errors import InvalidInput, InvalidRequest, ModelyardError, Rejected, ServiceUnreachable
+from modelyard.protocol import oip
+
+ROWS_A_REQUEST = 5000
+"""Longer tables are sent in pieces of this many rows."""
+
+_TRIES = 3
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the server says that a deployment takes and answers, and which version said so."""
+
+    deployment: str
+    version: str
+    schema: Schema
+    pinned: bool
+
+
+class _OtherVersion(Exception):
+    """The deployment has got another version since its schema was read."""
+
+
+class Client:
+    """Asks one server for predictions, as if it were the estimator.
+
+    Tables are matched by column name; what comes back has the type, dtypes and index that the estimator's own method
+    would have given. Not safe for use by several threads at once.
+
+    Args:
+        url: the server's address, as `modelyard up` prints it.
+        timeout: seconds that one request may take.
+
+    >>> client = Client("http://127.0.0.1:8080")  # doctest: +SKIP
+    >>> client.predict("flights-delay", table)  # doctest: +SKIP
+    >>> client.label(client.last_prediction_ids[0], "late")  # doctest: +SKIP
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8080", *, timeout: float = 60.0) -> None:
+        self.url = url.rstrip("/")
+        # A proxy is for other machines.
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=not _is_local(self.url))
+        self._schemas: dict[tuple[str, int | None], _Known] = {}
+        self.last_prediction_ids: list[str] = []
+        """The id of each row of the last call, for `label`."""
+
+    def predict(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+        """What the estimator's ``predict``, or the packed function, returns for `data`.
+
+        Args:
+            deployment: the name to call.
+            data: a table, array or list, as the estimator takes it.
+            version: insist on this version; otherwise the server chooses.
+
+        Raises:
+            InvalidInput: rows that do not fit the schema; names column, row, what was expected and what came.
+            DeploymentNotFound, VersionNotFound, VersionNotReady: nobody answers under that name.
+            RowsRefused, ModelFailed: the model did not take the rows, or broke.
+            ServiceUnreachable: no server answers at the address.
+        """
+        return self._call("predict", deployment, data, version)
+
+    def predict_proba(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+        """What the estimator's ``predict_proba`` returns for `data`; see `predict`."""
+        return self._call("predict_proba", deployment, data, version)
+
+    def decision_function(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+        """What the estimator's ``decision_function`` returns for `data`; see `predict`."""
+        return self._call("decision_function", deployment, data, version)
+
+    def transform(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+        """What the estimator's ``transform`` returns for `data`; see `predict`."""
+        return self._call("transform", deployment, data, version)
+
+    def answers(self, deployment: str, data: Any, *, version: int | None = None) -> Answers:
+        """Every output by name, as plain arrays; see `predict`."""
+        return self._with_schema(
+            deployment, version, lambda known: self._ask(known, to_frame(data, known.schema), None)
+        )
+
+    def schema(self, deployment: str, *, version: int | None = None) -> Schema:
+        """What the deployment takes and answers, as the server says now.
+
+        Raises:
+            DeploymentNotFound, VersionNotFound, VersionNotReady: nobody answers under that name.
+        """
+        return self._learn(deployment, version).schema
+
+    def label(self, prediction_id: str, value: Scalar | None) -> None:
+        """Tell the truth for one predicted row. A later one for the same id corrects it."""
+        self.labels([(prediction_id, value)])
+
+    def labels(self, labels: Iterable[tuple[str, Scalar | None]]) -> int:
+        """Tell the truth for several rows, as ``(prediction id, value)``; the number that the server has kept."""
+        given = [{"prediction_id": name, "value": _plain(value)} for name, value in labels]
+        return int(self._post("/labels", msgspec.json.encode({"labels": given}))["accepted"])
+
+    def is_ready(self) -> bool:
+        """Whether everything answers that should.
+
+        Raises:
+            ServiceUnreachable: no server answers at the address.
+        """
+        return self._send("GET", "/v2/health/ready").status_code == 200
+
+    def close(self) -> None:
+        """Let go of the connection. Calling it twice is harmless."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _call(self, method: str, deployment: str, data: Any, version: int | None) -> Any:
+        def ask(known: _Known) -> Any:
+            outputs = outputs_of(known.schema, method)
+            frame = to_frame(data, known.schema)
+            return returned(outputs, self._ask(known, frame, [output.name for output in outputs]), index_of(data))
+
+        return self._with_schema(deployment, version, ask)
+
+    def _with_schema(self, deployment: str, version: int | None, ask: Callable[[_Known], Result]) -> Result:
+        """Ask with the schema known so far; again, from the beginning, when the version turns out to be another."""
+        known = self._schemas.get((deployment, version)) or self._learn(deployment, version)
+        for _ in range(_TRIES):
+            try:
+                return ask(known)
+            except (Rejected, _OtherVersion) as error:
+                now = self._learn(deployment, version)
+                if isinstance(error, Rejected) and now.version == known.version:
+                    raise
+                known = now
+        raise errors.VersionNotReady(f"{deployment!r} changes its version faster than {_TRIES} calls; try again")
+
+    def _learn(self, deployment: str, version: int | None) -> _Known:
+        metadata = self._get(_path(deployment, version))
+        schema = oip.schema_of(metadata)
+        known = _Known(deployment, str(metadata["versions"][0]), schema, version is not None)
+        self._schemas[deployment, version] = known
+        return known
+
+    def _ask(self, known: _Known, frame: Frame, outputs: list[str] | None) -> Answers:
+        path = _path(known.deployment, int(known.version) if known.pinned else None) + "/infer"
+        pieces, ids = [], []
+        for start in range(0, max(frame.rows, 1), ROWS_A_REQUEST):
+            piece = frame.take(slice(start, start + ROWS_A_REQUEST))
+            body = self._raw("POST", path, oip.write_request(piece, known.schema, outputs=outputs))
+            if oip.version_of(body) != known.version:
+                raise _OtherVersion
+            response = oip.read_response(body, known.schema)
+            pieces.append(response.answers)
+            ids += [row_id(response.prediction_id, row, piece.rows) for row in range(piece.rows)]
+        self.last_prediction_ids = ids
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _get(self, path: str) -> Any:
+        return _document(self._raw("GET", path))
+
+    def _post(self, path: str, body: bytes) -> Any:
+        return _document(self._raw("POST", path, body))
+
+    def _raw(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        response = self._send(method, path, body)
+        if response.status_code != 200:
+            raise error_from(response.status_code, response.content)
+        return response.content
+
+    def _send(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
+        headers = {"content-type": "application/json"} if body is not None else {}
+        try:
+            return self._http.request(method, path, content=body, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ServiceUnreachable(
+                f"no server answers at {self.url} ({error}); is `modelyard up` running?"
+            ) from error
+
+
+def _path(deployment: str, version: int | None) -> str:
+    suffix = "" if version is None else f"/versions/{version}"
+    return f"/v2/models/{quote(deployment, safe='')}{suffix}"
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _plain(value: Any) -> Scalar | None:
+    """A label as JSON can carry it: numpy scalars become Python's, not-a-number becomes null."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is None or isinstance(plain, bool | int | str):
+        return plain
+    if isinstance(plain, float):
+        return None if np.isnan(plain) else plain
+    raise InvalidInput(f"a label is a text, a number, true, false or None; got {type(value).__name__}")
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"the server's answer is not JSON: {error}") from None
+
+
+_BY_STATUS: Mapping[int, type[ModelyardError]] = {
+    400: errors.InvalidRequest,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.TooLarge,
+    422: errors.RowsRefused,
+    501: errors.NotOffered,
+    503: errors.Unavailable,
+}
+
+
+def error_from(status: int, body: bytes) -> ModelyardError:
+    """The error that a server's answer reports, as the kind that it was there, with the same words.
+
+    >>> error_from(404, b'{"error": "no deployment", "code": "DeploymentNotFound"}')
+    DeploymentNotFound('no deployment')
+    """
+    try:
+        document = msgspec.json.decode(body, type=_ErrorBody)
+    except msgspec.DecodeError:
+        document = _ErrorBody(f"the server answered with status {status}: {body[:200].decode(errors='replace')}")
+    kind = _BY_STATUS.get(status, errors.Failed)
+    named = getattr(errors, document.code, None)
+    if isinstance(named, type) and issubclass(named, ModelyardError):
+        kind = named
+    error = Exception.__new__(kind, document.error)  # past their constructors, which compose a message of their own
+    if isinstance(error, InvalidInput):
+        error.column, error.row = document.details.get("column"), document.details.get("row")
+    return error
+
+
+class _ErrorBody(msgspec.Struct):
+    error: str
+    code: str = ""
+    details: dict[str, Any] = {}
