@@ -1,0 +1,279 @@
+"""The native form in a process and an environment of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from modelyard.domain.frame import Answers, Frame
+from modelyard.domain.manifest import Manifest
+from modelyard.errors import EnvironmentFailed, ModelFailed, RowsRefused, RuntimeLost
+from modelyard.runtime.host import __file__ as _host_package
+from modelyard.runtime.host import wire
+from modelyard.runtime.host.serve import Stream
+
+_HOST = Path(_host_package).with_name("__main__.py")
+_LOG = logging.getLogger("modelyard.model")
+_LAST_LINES = 20
+_CLOSING = 2.0
+_LONGEST_LINE = 8192
+
+_PASSED_ON = frozenset(
+    {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
+)
+"""What a model's process gets of the server's environment. The rest may hold secrets and would move results."""
+
+_POOLS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+class PythonRuntime:
+    """A version's native form, computed by a process that runs `python`, the interpreter of its environment.
+
+    The process is started by the constructor, ends with this process whatever happens to it, and answers one call at
+    a time. When it dies, calls raise `RuntimeLost` until `restart`.
+
+    Raises:
+        EnvironmentFailed: the interpreter cannot be started, or a module that the model needs is not there.
+        ModelFailed: the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        bundle_dir: Path,
+        manifest: Manifest,
+        python: Path,
+        threads: int = 1,
+        timeout: float = 60,
+        load_timeout: float = 300,
+    ) -> None:
+        if manifest.native is None:
+            raise ModelFailed(f"{manifest.name}: the bundle has no native form to run in Python")
+        self._bundle_dir, self._manifest = Path(bundle_dir).resolve(), manifest
+        self._python, self._threads = Path(python), threads
+        self._timeout, self._load_timeout = timeout, load_timeout
+        self._columns = [column.name for column in manifest.schema.columns]
+        self._inputs = [column.kind.value for column in manifest.schema.columns]
+        self._outputs = {output.name: (at, output.kind.value) for at, output in enumerate(manifest.schema.outputs)}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._process = self._started()
+
+    @property
+    def pid(self) -> int:
+        """The process that computes now."""
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Whether that process runs."""
+        return not self._closed and self._process.alive()
+
+    def predict(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
+        """Answer every row; see `modelyard.runtime.interface.Runtime.predict`."""
+        wanted = list(self._outputs) if outputs is None else [name for name in self._outputs if name in outputs]
+        bits = sum(1 << self._outputs[name][0] for name in wanted)
+        cells = [(frame.columns[name].values, frame.columns[name].missing) for name in self._columns]
+        message = wire.call(frame.rows, bits, self._inputs, cells)
+        with self._lock:
+            process = self._process
+            kind, body = process.exchange(message, self._timeout)
+        if kind == wire.REFUSED:
+            raise RowsRefused(_text(body))
+        if kind == wire.BROKEN:
+            raise ModelFailed(_text(body))
+        try:
+            arrays = wire.read_answers([self._outputs[name][1] for name in wanted], body, frame.rows)
+        except wire.Malformed as broken:
+            process.kill()
+            raise RuntimeLost(f"the model's process sent something that is no answer: {broken}") from broken
+        return dict(zip(wanted, arrays, strict=True))
+
+    def restart(self) -> None:
+        """Replace the process by a new one, dead or not.
+
+        Raises:
+            RuntimeLost: this runtime is closed.
+            EnvironmentFailed, ModelFailed: as when it was made.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeLost("this runtime is closed")
+            self._process.close()
+            self._process = self._started()
+
+    def close(self) -> None:
+        """End the process. Calling it twice is harmless."""
+        self._closed = True
+        self._process.close()
+
+    def _started(self) -> _Process:
+        process = _Process(self._python, self._threads)
+        try:
+            self._load(process)
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    def _load(self, process: _Process) -> None:
+        code = self._bundle_dir / "code"
+        order = {
+            "bundle": str(self._bundle_dir),
+            "native": msgspec.to_builtins(self._manifest.native),
+            "schema": msgspec.to_builtins(self._manifest.schema),
+            "code": str(code) if code.is_dir() else None,
+        }
+        try:
+            kind, body = process.exchange(wire.message(wire.OPEN, [json.dumps(order).encode()]), self._load_timeout)
+        except RuntimeLost as lost:
+            raise ModelFailed(f"{self._manifest.name}: the model could not be loaded: {lost}") from lost
+        if kind != wire.READY:
+            raise self._not_loaded(json.loads(bytes(body)))
+
+    def _not_loaded(self, reason: dict[str, Any]) -> EnvironmentFailed | ModelFailed:
+        name, module = self._manifest.name, reason.get("module")
+        if module is None:
+            return ModelFailed(f"{name}: the model could not be loaded: {reason.get('text')}")
+        left_out = self._manifest.code.left_out
+        why = next((text for path, text in left_out.items() if Path(path).stem == module.rpartition(".")[2]), None)
+        more = (
+            f"it was left out of the bundle: {why}" if why else "neither its environment nor the bundle's code has it"
+        )
+        return EnvironmentFailed(f"{name}: the model needs the module {module!r}, but {more}")
+
+
+def _text(body: memoryview) -> str:
+    return bytes(body).decode("utf-8", "replace")
+
+
+class _Process:
+    """One process, its socket, and the last lines that it printed. It ends with this object at the latest."""
+
+    def __init__(self, python: Path, threads: int) -> None:
+        ours, theirs = socket.socketpair()
+        folder = tempfile.mkdtemp(prefix="modelyard-model-")
+        try:
+            self._child = _spawn(python, threads, theirs.fileno(), folder)
+        except OSError as broken:
+            ours.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise EnvironmentFailed(
+                f"the interpreter {python.name!r} of the model's environment cannot be started: {broken.strerror}"
+            ) from broken
+        finally:
+            theirs.close()
+        self._socket, self._stream = ours, Stream(ours)
+        self._printed: deque[str] = deque(maxlen=_LAST_LINES)
+        self._reader = threading.Thread(target=_listen, args=(self._child.stderr, self._printed), daemon=True)
+        self._reader.start()
+        self.close = weakref.finalize(self, _end, ours, self._child, self._reader, folder)
+        self.pid = self._child.pid
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._child.poll() is None
+
+    def exchange(self, message: bytes, timeout: float) -> tuple[int, memoryview]:
+        """Send a message and wait for the answer to it.
+
+        Raises:
+            RuntimeLost: the process is gone, or does not answer in time and was stopped.
+        """
+        try:
+            self._socket.settimeout(timeout)
+            self._stream.send(message)
+            return self._stream.receive()
+        except TimeoutError as late:
+            self.kill()
+            raise RuntimeLost(f"the model's process gave no answer within {timeout:g} s and was stopped") from late
+        except (EOFError, OSError) as gone:
+            raise RuntimeLost(self._epitaph()) from gone
+        except wire.Malformed as broken:
+            self.kill()
+            raise RuntimeLost(f"the model's process sent something that is no answer: {broken}") from broken
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(OSError):
+            self._child.kill()
+        self._child.wait()
+
+    def _epitaph(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(_CLOSING)
+        self._reader.join(0.2)
+        status = self._child.returncode
+        tail = "\n".join(self._printed)
+        return f"the model's process {_how_it_ended(status)}" + (f"; it last printed:\n{tail}" if tail else "")
+
+
+def _how_it_ended(status: int | None) -> str:
+    if status is None:
+        return "is gone"
+    if status >= 0:
+        return f"ended with status {status}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"was killed by {names.get(-status, f'signal {-status}')}"
+
+
+def _listen(printed: IO[bytes] | None, last: deque[str]) -> None:
+    """Keep the pipe empty, so that a model that prints never waits; the last lines explain a death."""
+    if printed is None:
+        return
+    with printed:
+        for line in iter(lambda: printed.readline(_LONGEST_LINE), b""):
+            text = line.decode("utf-8", "replace").rstrip()
+            last.append(text)
+            _LOG.info("%s", text)
+
+
+def _end(connection: socket.socket, child: subprocess.Popen[bytes], reader: threading.Thread, folder: str) -> None:
+    """Hang up, which ends the process; kill it if that does not."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    try:
+        child.wait(_CLOSING)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    reader.join(_CLOSING)
+    connection.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _spawn(python: Path, threads: int, descriptor: int, folder: str) -> subprocess.Popen[bytes]:
+    """Start the host. It is in a session of its own: signals to the server's group are the server's business."""
+    environ = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
+    environ |= dict.fromkeys(_POOLS, str(threads))
+    environ["PYTHONHASHSEED"] = "0"
+    return subprocess.Popen(
+        [str(python), "-s", "-P", str(_HOST), str(descriptor)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(descriptor,),
+        cwd=folder,
+        env=environ,
+        start_new_session=True,
+    )
