@@ -63,6 +63,7 @@ class KeptRuntime:
         self._runtime, self._prove, self._name = runtime, prove, name
         self._change = threading.Condition()
         self._life = 1
+        self._users = 0
         self._up, self._closed = True, False
         self._deaths, self._up_since = 0, time.monotonic()
         self._why = ""
@@ -82,13 +83,18 @@ class KeptRuntime:
     def predict(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
         """As every runtime; `RuntimeLost` only when the process dies twice or does not come back in time."""
         deadline = time.monotonic() + PATIENCE
-        life = self._wait_until_up(0, deadline)
+        life = self._enter(0, deadline)
         try:
             return self._runtime.predict(frame, outputs)
         except RuntimeLost as error:
             self._lost(life, str(error))
-        self._wait_until_up(life, deadline)
-        return self._runtime.predict(frame, outputs)
+        finally:
+            self._leave()
+        self._enter(life, deadline)
+        try:
+            return self._runtime.predict(frame, outputs)
+        finally:
+            self._leave()
 
     def close(self) -> None:
         """Stop watching and end the process."""
@@ -98,15 +104,22 @@ class KeptRuntime:
         self._watch.join()
         self._runtime.close()
 
-    def _wait_until_up(self, after: int, deadline: float) -> int:
-        """The number of the process that answers now, a later one than `after`."""
+    def _enter(self, after: int, deadline: float) -> int:
+        """Wait for a process later than number `after`, and use it until `_leave`; its number."""
         with self._change:
             while not (self._up and self._life > after):
                 left = deadline - time.monotonic()
                 if self._closed or left <= 0:
                     raise RuntimeLost(f"{self._name}: {self._why or 'the model is being closed'}")
                 self._change.wait(left)
+            self._users += 1
             return self._life
+
+    def _leave(self) -> None:
+        with self._change:
+            self._users -= 1
+            if not self._users:
+                self._change.notify_all()
 
     def _lost(self, life: int, why: str) -> None:
         with self._change:
@@ -137,6 +150,8 @@ class KeptRuntime:
     def _bring_back(self) -> None:
         with self._change:
             self._change.wait_for(lambda: self._closed, back_off(self._deaths))
+            # Those who wait inside must not be the first to use a process that is not proven yet; they are told soon.
+            self._change.wait_for(lambda: self._closed or not self._users, PATIENCE)
             if self._closed:
                 return
         try:
