@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import os
 import socket
 import sys
@@ -19,10 +20,8 @@ import msgspec
 from modelyard.control import announce
 from modelyard.control.announce import Announcement
 from modelyard.control.supervisor import Program, Supervisor
-from modelyard.errors import Conflict, Rejected
+from modelyard.errors import Conflict, PolicyDenied
 from modelyard.home import Home
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 CONTROL, DATA = "control plane", "data plane"
 
@@ -75,7 +74,7 @@ def supervise(
 
     Raises:
         Conflict: they already run on this home, or a port is taken.
-        Rejected: an address that others could reach, without `allow_remote`.
+        PolicyDenied: an address that others could reach, without `allow_remote`.
         Failed: a plane cannot start.
     """
     _check_host(options)
@@ -128,11 +127,18 @@ def _python(module: str, *arguments: object) -> list[str]:
 
 
 def _check_host(options: Options) -> None:
-    if options.host not in LOOPBACK and not options.allow_remote:
-        raise Rejected(
+    if not options.allow_remote and not _is_loopback(options.host):
+        raise PolicyDenied(
             f"{options.host} can be reached from other machines, and nothing asks callers who they are yet: "
             "listen on 127.0.0.1, or say --allow-remote if the network in front of it does"
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_free(host: str, port: int, patience: float = 5.0) -> None:
