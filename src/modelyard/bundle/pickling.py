@@ -15,6 +15,8 @@ from typing import Any
 import cloudpickle
 import cloudpickle.cloudpickle as internals
 
+from modelyard.bundle.skopsfile import ADDRESSES
+
 _PROTOCOL = 5
 _PATHS = ("__file__", "__path__")
 
@@ -52,7 +54,7 @@ def references(value: Any) -> References:
 
 class _Nowhere(io.RawIOBase):
     def write(self, data: Any) -> int:
-        return len(data)
+        return memoryview(data).nbytes
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -67,6 +69,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, types.CodeType):
             self._note_imports(obj)
             return self._reduced_code(obj)
+        if not isinstance(obj, type) and any(name in getattr(obj, "__dict__", ()) for name in ADDRESSES):
+            return _without_addresses(obj)
         reduced = super().reducer_override(obj)
         if isinstance(obj, types.ModuleType):
             self.modules[obj.__name__] = None
@@ -96,6 +100,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if name in arguments[1]:
                 arguments[1][name] = PurePath(str(arguments[1][name])).name
         return arguments
+
+
+def _without_addresses(obj: Any) -> Any:
+    """How `obj` would be pickled, with zero in place of the addresses that it remembers."""
+    make, arguments, state, *more = obj.__reduce_ex__(_PROTOCOL)
+    if isinstance(state, dict):
+        state = {**state, **{name: 0 for name in ADDRESSES if name in state}}
+    return (make, arguments, state, *more)
 
 
 def _is_builtin_type(obj: Any) -> bool:

@@ -21,6 +21,9 @@ _HEADER = 4096
 _LEAVES = frozenset({"JsonNode", "TypeNode", "FunctionNode"})
 _SETS = frozenset({"SetNode"})
 
+ADDRESSES = ("_stop_words_id",)
+"""Attributes in which scikit-learn keeps the memory address of another object."""
+
 
 def dumps(estimator: Any) -> bytes:
     """`estimator` as the bytes of a skops file.
@@ -37,6 +40,7 @@ def canonical(data: bytes) -> bytes:
     """The same skops file with numbers, names and times that do not depend on the process that wrote it."""
     schema, members = _opened(data)
     members = {name: _without_padding(name, content) for name, content in members.items()}
+    _forget_addresses(schema)
     _sort_sets(schema, members)
     names = _renumber(schema, members)
     target = io.BytesIO()
@@ -101,6 +105,15 @@ def _identity(node: dict[str, Any]) -> Any:
     if node["__loader__"] in _LEAVES:
         return node["__loader__"], node.get("__module__"), node.get("__class__"), node.get("content")
     return node["__id__"]
+
+
+def _forget_addresses(schema: dict[str, Any]) -> None:
+    """Put zero, which is nobody's address, where an estimator remembers one: it means nothing in another process."""
+    for node in _nodes(schema):
+        content = node.get("content")
+        for name in ADDRESSES:
+            if isinstance(content, dict) and isinstance(content.get(name), dict) and "content" in content[name]:
+                content[name]["content"] = "0"
 
 
 def _sort_sets(schema: dict[str, Any], members: dict[str, bytes]) -> None:
