@@ -93,8 +93,8 @@ def _as_array(sample: Any) -> Array:
         array = _list_as_array(sample)
     else:
         raise CannotPack(
-            f"the sample is a {type(sample).__name__}; give a DataFrame, an array, a Series or a list of texts, "
-            "as in training"
+            f"the sample is a {type(sample).__module__}.{type(sample).__qualname__}; "
+            "give a pandas DataFrame, an array, a Series or a list of texts, as in training"
         )
     if array.ndim == 0:
         raise CannotPack("the sample is a single value; give rows")

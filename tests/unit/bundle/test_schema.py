@@ -143,7 +143,7 @@ def test_free_text_is_counted_and_not_listed():
         ([{"a": 1}], "list of dicts"),
         ([[1, 2], [3]], "differ in length"),
         (np.array([[1, "x"]], dtype=object), "holds int"),
-        (3.0, "the sample is a float"),
+        (3.0, r"the sample is a builtins.float"),
         (np.array(3.0), "single value"),
     ],
 )
