@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,14 +18,24 @@ if TYPE_CHECKING:
     from modelyard.registry import StoredReport
 
 
+PIPE_WIDTH = 400
+NEVER_FOLDED = frozenset({"deployment", "model", "version", "state", "runtime", "when", "since", "registered", "type"})
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A plain table of texts; nothing in a cell is taken for markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        made.add_column(heading, overflow="fold")
+        made.add_column(heading, overflow="fold", no_wrap=heading in NEVER_FOLDED)
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
+
+
+def put(body: Table | Text) -> None:
+    """Print it; where there is no terminal whose width would matter, no cell is folded to fit one."""
+    console = out if out.is_terminal else Console(width=PIPE_WIDTH, highlight=False, soft_wrap=True)
+    console.print(body)
 
 
 def moment(at: datetime) -> str:
@@ -54,7 +65,7 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> Table:
 def print_model(described: dict[str, Any]) -> None:
     """A model: its versions and what its aliases point at."""
     out.print(f"[bold]{described['model']}[/]")
-    out.print(versions_table(described["versions"]))
+    put(versions_table(described["versions"]))
     for alias, number in described["aliases"].items():
         out.print(f"{described['model']}@{alias} points at {described['model']}@{number}")
 
@@ -84,7 +95,7 @@ def _code(manifest: Manifest) -> str:
 
 def _section(title: str, body: Table | Text) -> None:
     out.print(Text(f"\n{title}", style="bold"))
-    out.print(body)
+    put(body)
 
 
 def _headline(described: dict[str, Any], manifest: Manifest) -> Text:

@@ -182,7 +182,7 @@ def _condition(decision: Decision, served: Served | None, otherwise: str) -> tup
 
 
 def _print_survey(document: dict[str, Any]) -> None:
-    from modelyard.cli.cards import moment, table
+    from modelyard.cli.cards import moment, put, table
 
     there = document["running"]
     if there is not None:
@@ -204,7 +204,7 @@ def _print_survey(document: dict[str, Any]) -> None:
         ]
         for row in document["deployments"]
     ]
-    out.print(table(["deployment", "asked for", "answers", "state", "runtime", "since", "notes"], rows))
+    put(table(["deployment", "asked for", "answers", "state", "runtime", "since", "notes"], rows))
 
 
 def _unproven(row: dict[str, Any]) -> str:

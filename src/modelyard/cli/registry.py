@@ -191,7 +191,7 @@ def _describe_model(registry: Registry, name: str) -> dict[str, Any]:
 
 
 def _print_models(models: tuple[Model, ...]) -> None:
-    from modelyard.cli.cards import table
+    from modelyard.cli.cards import put, table
 
     if not models:
         out.print("no model is registered yet: pack one in Python with modelyard.pack(...), or modelyard import FILE")
@@ -205,13 +205,13 @@ def _print_models(models: tuple[Model, ...]) -> None:
         ]
         for model in models
     ]
-    out.print(table(["model", "versions", "newest", "aliases"], rows))
+    put(table(["model", "versions", "newest", "aliases"], rows))
 
 
 def _print_versions(rows: list[dict[str, Any]]) -> None:
-    from modelyard.cli.cards import versions_table
+    from modelyard.cli.cards import put, versions_table
 
-    out.print(versions_table(rows))
+    put(versions_table(rows))
 
 
 def _alias_line(model: str, change: Any) -> str:
@@ -221,7 +221,7 @@ def _alias_line(model: str, change: Any) -> str:
 
 
 def _print_aliases(model: str, known: dict[str, int], changes: list[Any]) -> None:
-    from modelyard.cli.cards import moment, table
+    from modelyard.cli.cards import moment, put, table
 
     if not changes:
         out.print(f"{model} has no such alias, and never had")
@@ -232,7 +232,7 @@ def _print_aliases(model: str, known: dict[str, int], changes: list[Any]) -> Non
         [moment(change.at), change.alias, _target(change.previous), _target(change.version), change.by, change.why]
         for change in changes
     ]
-    out.print(table(["when", "alias", "from", "to", "by", "why"], rows))
+    put(table(["when", "alias", "from", "to", "by", "why"], rows))
 
 
 def _target(number: int | None) -> str:
