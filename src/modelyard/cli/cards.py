@@ -19,7 +19,21 @@ if TYPE_CHECKING:
 
 
 PIPE_WIDTH = 400
-NEVER_FOLDED = frozenset({"deployment", "model", "version", "state", "runtime", "when", "since", "registered", "type"})
+NEVER_FOLDED = frozenset(
+    {
+        "answers",
+        "asked for",
+        "deployment",
+        "model",
+        "newest",
+        "registered",
+        "runtime",
+        "since",
+        "state",
+        "type",
+        "version",
+    }
+)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
