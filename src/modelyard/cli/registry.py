@@ -99,7 +99,7 @@ def export(
         export_file(registry.bundle(version), file)
         size = file.stat().st_size
         document = {"ref": version.ref, "digest": version.digest, "file": str(file), "bytes": size}
-        emit(document, as_json, lambda: out.print(f"{version.ref} is in {file} ({size / 1e6:.1f} MB)", markup=False))
+        emit(document, as_json, lambda: out.print(f"{version.ref} is in {file} ({size:,} bytes)", markup=False))
 
 
 @app.command("import")
