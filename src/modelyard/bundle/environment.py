@@ -200,8 +200,18 @@ def cached(environment: Environment, home: Home | Path | str | None = None, prog
     Raises:
         EnvironmentFailed: see `rebuild`.
     """
-    place = Home.locate(home).create()
-    return rebuild(environment, place.environments / key(environment), progress=progress)
+    return rebuild(environment, place_of(environment, home), progress=progress)
+
+
+def place_of(environment: Environment, home: Home | Path | str | None = None) -> Path:
+    """Where `cached` keeps this environment under `home`, whether it is there or not."""
+    return Home.locate(home).create().environments / key(environment)
+
+
+def discard(directory: Path) -> None:
+    """Remove an environment and its lock."""
+    shutil.rmtree(directory, ignore_errors=True)
+    _lock_of(directory).unlink(missing_ok=True)
 
 
 def _is_complete(directory: Path, wanted: Environment) -> bool:
@@ -215,9 +225,13 @@ def _is_complete(directory: Path, wanted: Environment) -> bool:
 def _held(directory: Path) -> Iterator[None]:
     """Only one process at a time builds at `directory`; the lock goes with the process."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with (directory.parent / f"{directory.name}.lock").open("w") as handle:
+    with _lock_of(directory).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _lock_of(directory: Path) -> Path:
+    return directory.parent / f"{directory.name}.lock"
 
 
 def _make(directory: Path, wanted: Environment) -> None:

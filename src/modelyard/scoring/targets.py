@@ -16,15 +16,17 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from modelyard.bundle.cells import has_zone
-from modelyard.bundle.tabular import arrow_array
+from modelyard.bundle.tabular import arrow_array, from_arrow_array
 from modelyard.domain.frame import Answers, Array
-from modelyard.domain.schema import Output
+from modelyard.domain.schema import Column, Output
 from modelyard.errors import Failed, InvalidRequest
 from modelyard.protocol.rows import class_key
-from modelyard.scoring.sources import format_of
+from modelyard.scoring.sources import format_of, opened
 
 REFUSED = "refused"
 """Name of the column that says why a row has no answer, where such rows are kept."""
+
+_ALL_ROWS = 2**62
 
 
 class Target(Protocol):
@@ -141,3 +143,34 @@ class _Csv:
     def finish(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def read_answers(path: Path, outputs: Sequence[Output]) -> Answers:
+    """The answers in a file that was written with them, as arrays; the inverse of `answer_table`.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or lacks a column.
+    """
+    columns = {output.name: _columns_of(output) for output in outputs}
+    with opened(path, _ALL_ROWS) as source:
+        flat = [column for each in columns.values() for column in each if not column.shape]
+        pieces = [source.typed(piece, flat) for piece in source.pieces()]
+    table = pa.concat_tables(pieces)
+    for name in [column.name for each in columns.values() for column in each]:
+        if name not in table.column_names:
+            raise InvalidRequest(f"{path} has no column {name!r}; there are: {', '.join(table.column_names)}")
+    answers: Answers = {}
+    for output in outputs:
+        parts = [from_arrow_array(table.column(column.name), column).values for column in columns[output.name]]
+        answers[output.name] = parts[0] if parts[0].ndim > 1 or not output.shape else np.stack(parts, axis=1)
+    return answers
+
+
+def _columns_of(output: Output) -> list[Column]:
+    """How the columns of an output are read."""
+    if len(output.shape) == 1 and output.shape[0] >= 0:
+        empty = np.empty((0, output.shape[0]), output.kind.numpy)
+        names, shape = [name for name, _ in _columns(output, empty)], tuple[int, ...]()
+    else:
+        names, shape = [output.name], output.shape
+    return [Column(name, output.kind, nullable=True, dtype=output.dtype, shape=shape) for name in names]
