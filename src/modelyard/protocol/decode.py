@@ -93,11 +93,11 @@ def _invoked(document: dict[str, Any]) -> list[dict[str, Any]]:
     if "dataframe_split" in document:
         table = document["dataframe_split"]
         return [dict(zip(map(str, table["columns"]), row, strict=True)) for row in table["data"]]
-    form = next(form for form in ("dataframe_records", "instances", "inputs") if form in document)
-    if isinstance(document[form], dict):
-        columns = {name: values if isinstance(values, list) else [values] for name, values in document[form].items()}
+    table = next((document[form] for form in ("dataframe_records", "instances", "inputs") if form in document), [])
+    if isinstance(table, dict):
+        columns = {name: values if isinstance(values, list) else [values] for name, values in table.items()}
         return _transposed(columns)
-    return _records(document[form])
+    return _records(table)
 
 
 def _predictions(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def test_compressed_bodies_come_back(body: bytes) -> None:
         (b"x", "gzip"),
         (b"x", "deflate"),
         (b"x", "br"),
-        (gzip.compress(b"abc")[:-2], "gzip"),
+        (gzip.compress(b"abc", mtime=0)[:-2], "gzip"),
         (zlib.compress(b"a") + b"b", "deflate"),
     ],
 )
