@@ -155,12 +155,9 @@ class PythonRuntime:
         name, module = self._manifest.name, reason.get("module")
         if module is None:
             return ModelFailed(f"{name}: the model could not be loaded: {reason.get('text')}")
-        left_out = self._manifest.code.left_out
-        why = next((text for path, text in left_out.items() if Path(path).stem == module.rpartition(".")[2]), None)
-        more = (
-            f"it was left out of the bundle: {why}" if why else "neither its environment nor the bundle's code has it"
+        return EnvironmentFailed(
+            f"{name}: the model needs the module {module!r}, but neither its environment nor the bundle's code has it"
         )
-        return EnvironmentFailed(f"{name}: the model needs the module {module!r}, but {more}")
 
 
 def _text(body: memoryview) -> str:

@@ -38,7 +38,7 @@ class _Asker:
     def __init__(self, estimator: Any, outputs: Sequence[Mapping[str, Any]]) -> None:
         self._outputs = list(outputs)
         self._names = [output["name"] for output in outputs]
-        self._direct = {method: _bound(estimator, method) for method in {output["method"] for output in outputs}}
+        self._direct = {method: bound(estimator, method) for method in {output["method"] for output in outputs}}
         self._head, self._last = _split(estimator, self._direct)
 
     def __call__(self, given: Any, rows: int, wanted: Sequence[str] | None = None) -> dict[str, Any]:
@@ -62,8 +62,16 @@ class _Asker:
         return {method: self._last[method](prepared) for method in methods}
 
 
-def _bound(estimator: Any, method: str) -> Any:
-    return estimator if method == "__call__" else getattr(estimator, method)
+def bound(estimator: Any, method: str) -> Any:
+    """What to call for a method's answer: the method, the estimator itself, or a way around XGBoost's own matrix."""
+    if method == "__call__":
+        return estimator
+    kind = type(estimator)
+    if (kind.__module__, kind.__qualname__) == ("xgboost.core", "Booster") and method == "predict":
+        import xgboost
+
+        return lambda given: estimator.predict(xgboost.DMatrix(given, enable_categorical=True))
+    return getattr(estimator, method)
 
 
 def _split(estimator: Any, methods: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -77,7 +85,7 @@ def _split(estimator: Any, methods: Mapping[str, Any]) -> tuple[Any, dict[str, A
     if len(estimator.steps) < 2 or "transform" in methods:
         return None, {}
     last = estimator.steps[-1][1]
-    return estimator[:-1].transform, {method: _bound(last, method) for method in methods}
+    return estimator[:-1].transform, {method: bound(last, method) for method in methods}
 
 
 def classify(raised: Exception) -> Refused | Broken:

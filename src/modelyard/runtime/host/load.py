@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from importlib.abc import PathEntryFinder
-from importlib.machinery import FileFinder, SourceFileLoader
+from importlib.abc import Loader, MetaPathFinder, PathEntryFinder
+from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,20 +66,28 @@ class _Source(SourceFileLoader):
 
 def stand_in_for_modelyard() -> None:
     """Let modules import ``modelyard`` where it is not installed: training programs do, models do not need it."""
-    import importlib.util
-
-    if "modelyard" in sys.modules or importlib.util.find_spec("modelyard") is not None:
-        return
-    module = ModuleType("modelyard", "Stands in for Modelyard, which is not part of a model's environment.")
-    module.__getattr__ = _absent  # type: ignore[method-assign]
-    sys.modules["modelyard"] = module
+    sys.meta_path.append(_StandIn())
 
 
-def _absent(name: str) -> Any:
+class _StandIn(MetaPathFinder, Loader):
+    """Finds Modelyard's modules when nobody else does; what they offer only says that it is not there."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """A specification for ``modelyard`` and all below it, None for anything else."""
+        own = fullname.partition(".")[0] == "modelyard"
+        return ModuleSpec(fullname, self, is_package=True) if own else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module a way to answer for any name."""
+        name = module.__name__
+        module.__getattr__ = lambda wanted: _absent(name, wanted)  # type: ignore[method-assign]
+
+
+def _absent(module: str, name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
 
     def unavailable(*_: Any, **__: Any) -> Any:
-        raise RuntimeError(f"modelyard.{name} is not there where a model is served; it belongs to training programs")
+        raise RuntimeError(f"{module}.{name} is not there where a model is served; it belongs to training programs")
 
     return unavailable
