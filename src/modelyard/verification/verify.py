@@ -107,6 +107,9 @@ def _clean_folder(home: Home) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_ENVIRONMENT = "environment"
+
+
 @dataclass(slots=True)
 class _Run:
     """The stages after integrity, sharing the opened bundle and the rebuilt environment."""
@@ -185,6 +188,9 @@ class _Run:
             notes.append("an environment was given, none was rebuilt")
         self.say("comparing the environment with the one written down")
         found = environment.differences(locked, self.python, overrides=self.overrides)
+        if not found and not self.overrides and self.python.is_relative_to(self.clean):
+            known = environment.place_of(locked, self.home)
+            environment.share_bytecode(known, self.clean / _ENVIRONMENT)
         notes += environment.remarks(locked, self.python, overrides=self.overrides)
         count = len(locked.distributions)
         return StageReport(stage, not found, rows=count, reason="; ".join(found), notes=tuple(notes))
@@ -193,7 +199,7 @@ class _Run:
         """Where to rebuild: where serving will look, if nothing is there yet, so that it need not be done twice."""
         place = environment.place_of(self.bundle.manifest.environment, self.home)
         if self.overrides or place.exists():
-            return self.clean / "environment"
+            return self.clean / _ENVIRONMENT
         self.kept = place
         return place
 
