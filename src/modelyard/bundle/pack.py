@@ -34,7 +34,7 @@ from modelyard.domain.manifest import (
     Tolerance,
 )
 from modelyard.domain.names import check_name
-from modelyard.domain.schema import Schema
+from modelyard.domain.schema import Layout, Schema
 from modelyard.errors import CannotPack, Failed
 
 Progress: TypeAlias = Callable[[str], None]
@@ -149,6 +149,7 @@ def _drafted(estimator: Any, sample: Any, golden_rows: int, say: Progress) -> _D
     framework = catalogue.find(estimator)
     say("reading the sample")
     how, columns = infer_columns(sample)
+    _check_trained_on(estimator, how, [column.name for column in columns])
     rows = sample_frame(sample, how, columns)
     first = rows.take(slice(0, _DESCRIBED_ROWS))
     given = InProcess(estimator, Schema(how, columns, ())).native(first)
@@ -165,6 +166,25 @@ def _drafted(estimator: Any, sample: Any, golden_rows: int, say: Progress) -> _D
     say("profiling")
     described = _profiled(asked, rows, schema)
     return _Draft(estimator, framework, schema, saved, recorded, described)
+
+
+def _check_trained_on(estimator: Any, how: Layout, names: Sequence[str]) -> None:
+    """Pipelines pass over columns that they were not trained on: every request would have to bring them."""
+    try:
+        known = [_spaceless(str(name)) for name in estimator.feature_names_in_]
+    except AttributeError:
+        return
+    more = [name for name in names if _spaceless(name) not in known]
+    if how == "dataframe" and 0 < len(more) < len(names):
+        raise CannotPack(
+            f"the sample has column {more[0]!r}, which the estimator was not trained on (it knows "
+            f"{', '.join(map(repr, known[:20]))}); leave it out, and the target too"
+        )
+
+
+def _spaceless(name: str) -> str:
+    """LightGBM keeps names of columns so."""
+    return name.replace(" ", "_")
 
 
 def _compiled(draft: _Draft, tolerance: Tolerance, runtime: RuntimeName | None) -> _Made:
