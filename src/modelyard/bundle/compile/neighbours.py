@@ -6,11 +6,21 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, Labels, Regressor, emits
 from modelyard.bundle.compile.graph import Value
 from modelyard.bundle.compile.vectors import city_distances, dense, differences, sign_marks, squared_distances
 from modelyard.domain.frame import Array
+
+_ASKED = 256
+"""So many training rows are asked for their own neighbours."""
+
+_CLOSE = 1e-9
+"""Distances of near rows closer than this to one another are ordered by rounding, not by what they measure."""
+
+_EQUAL = 1e-13
+"""Distances of any rows closer than this are the same distance."""
 
 
 def distances(x: Value, points: Array, metric: str, power: float) -> Value | None:
@@ -26,6 +36,21 @@ def distances(x: Value, points: Array, metric: str, power: float) -> Value | Non
     if metric == "minkowski":
         return (differences(x, points).abs() ** float(power)).sum(2).reshape(-1, len(points)) ** (1.0 / float(power))
     return None
+
+
+def _exact_distances(rows: Array, points: Array, model: Any) -> Array:
+    """Distances from differences, as the graph computes them."""
+    metric = {"manhattan": "cityblock", "l1": "cityblock", "l2": "euclidean"}.get(
+        str(model.effective_metric_), str(model.effective_metric_)
+    )
+    power = {"p": float(model.effective_metric_params_.get("p", model.p))} if metric == "minkowski" else {}
+    found: Array = cdist(rows, points, metric, **power)
+    return found
+
+
+def _any_closer(ordered: Array, share: float) -> bool:
+    """Whether two distances of one row lie closer than that share of them."""
+    return bool(np.any(np.diff(ordered, axis=1) <= share * ordered[:, 1:]))
 
 
 class Neighbours(Emitter):
@@ -45,9 +70,31 @@ class Neighbours(Emitter):
 
     def nearest(self, count: int) -> tuple[Value, Value]:
         """Distances and positions of the nearest training rows, nearest first."""
+        self._check_order(count)
         distance, positions = self.graph.topk(self.all_distances, count, largest=False)
         # Beyond the largest double every search of the library names the first training row.
         return distance, self.graph.where(distance.equals(np.inf), 0, positions)
+
+    def _check_order(self, count: int) -> None:
+        """Refuse where rounding decides which rows are nearest: new rows would get other neighbours than in training.
+
+        Whole numbers and codes of categories lie on a grid, where many rows are equally far from one another; and the
+        library's quick way to many distances loses digits where columns are large.
+        """
+        model = self.estimator
+        points = dense(model._fit_X)
+        rows = np.arange(0, len(points), max(1, len(points) // _ASKED))
+        known = min(count + 1, len(points))
+        everywhere = np.sort(_exact_distances(points[rows], points, model), axis=1)
+        exact = everywhere[:, :known]
+        found = model.kneighbors(model._fit_X[rows], known)[0]
+        apart = exact > 0
+        if getattr(model, "weights", None) == "distance":
+            apart[:] = True
+        if not np.allclose(found[apart], exact[apart], rtol=_CLOSE, atol=0):
+            raise self.refuse("the library's own distances are rounded, and decide which rows are nearest")
+        if _any_closer(exact[:, 1:], _CLOSE) or _any_closer(everywhere[:, 1:], _EQUAL):
+            raise self.refuse("training rows at equal distances: which counts as nearer is up to the search")
 
     def weights(self, distance: Value) -> Value | None:
         """The neighbours' weights; None: all the same."""
