@@ -95,10 +95,21 @@ class Client:
         return self._call("transform", deployment, data, version)
 
     def answers(self, deployment: str, data: Any, *, version: int | None = None) -> Answers:
-        """Every output by name, as plain arrays; see `predict`."""
-        return self._with_schema(
-            deployment, version, lambda known: self._ask(known, to_frame(data, known.schema), None)
-        )
+        """Every output by name, as plain arrays; `data` may be a `Frame` too. See `predict`."""
+
+        def ask(known: _Known) -> Answers:
+            return self._ask(known, data if isinstance(data, Frame) else to_frame(data, known.schema), None)
+
+        return self._with_schema(deployment, version, ask)
+
+    def status(self) -> dict[str, Any]:
+        """What is deployed, what answers and why not, as the server's status page says.
+
+        Raises:
+            ServiceUnreachable: no server answers at the address.
+        """
+        document: dict[str, Any] = self._get("/status")
+        return document
 
     def schema(self, deployment: str, *, version: int | None = None) -> Schema:
         """What the deployment takes and answers, as the server says now.

@@ -15,13 +15,10 @@ from modelyard.runtime.interface import Runtime
 LOOK_EVERY = 0.1
 """Seconds between two looks at the process."""
 
-STEADY_AFTER = 30.0
-"""Seconds that a process has to live for its earlier deaths to be forgotten."""
-
 PATIENCE = 30.0
 """Seconds that a request waits for the process to come back."""
 
-_BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 _log = logging.getLogger("modelyard.serving")
 
@@ -44,10 +41,10 @@ class ProcessRuntime(Runtime, Protocol):
 
 
 def back_off(deaths: int) -> float:
-    """Seconds to wait before the next start after that many deaths in a row.
+    """Seconds to wait before the next start after that many deaths in a row without an answer in between.
 
     >>> [back_off(deaths) for deaths in (1, 2, 100)]
-    [0.0, 0.2, 30.0]
+    [0.0, 0.2, 5.0]
     """
     return _BACK_OFF[min(deaths - 1, len(_BACK_OFF) - 1)]
 
@@ -65,7 +62,7 @@ class KeptRuntime:
         self._life = 1
         self._users = 0
         self._up, self._closed = True, False
-        self._deaths, self._up_since = 0, time.monotonic()
+        self._deaths, self._answered = 0, False
         self._why = ""
         self._watch = threading.Thread(target=self._keep, name=f"keeper-{name}", daemon=True)
         self._watch.start()
@@ -85,16 +82,21 @@ class KeptRuntime:
         deadline = time.monotonic() + PATIENCE
         life = self._enter(0, deadline)
         try:
-            return self._runtime.predict(frame, outputs)
+            return self._computed(frame, outputs)
         except RuntimeLost as error:
             self._lost(life, str(error))
         finally:
             self._leave()
         self._enter(life, deadline)
         try:
-            return self._runtime.predict(frame, outputs)
+            return self._computed(frame, outputs)
         finally:
             self._leave()
+
+    def _computed(self, frame: Frame, outputs: Sequence[str] | None) -> Answers:
+        answers = self._runtime.predict(frame, outputs)
+        self._answered = True
+        return answers
 
     def close(self) -> None:
         """Stop watching and end the process."""
@@ -128,9 +130,12 @@ class KeptRuntime:
 
     def _down(self, why: str) -> None:
         """Note that there is no process any more; the lock is held."""
-        steady = time.monotonic() - self._up_since > STEADY_AFTER
-        self._deaths = 1 if steady else self._deaths + 1
-        self._up, self._why = False, f"the model's process died and is being started again ({why})"
+        self._deaths = 1 if self._answered else self._deaths + 1
+        self._up, self._answered, self._why = (
+            False,
+            False,
+            f"the model's process died and is being started again ({why})",
+        )
         _log.warning("%s: %s", self._name, self._why)
         self._change.notify_all()
 
@@ -165,6 +170,6 @@ class KeptRuntime:
             return
         with self._change:
             self._life += 1
-            self._up, self._why, self._up_since = True, "", time.monotonic()
+            self._up, self._why = True, ""
             self._change.notify_all()
         _log.info("%s: the model's process is back", self._name)

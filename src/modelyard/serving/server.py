@@ -30,6 +30,7 @@ from modelyard.serving.plane import DataPlane
 
 _log = logging.getLogger("modelyard.serving")
 
+_BACKLOG = 2048
 DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
 """Longer than the pools of usual clients and balancers, so that none sends on a connection just being closed."""
@@ -88,7 +89,7 @@ def _listener(options: Options) -> socket.socket:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 picks a free one.
+    """A listening socket; port 0 picks a free one. Callers wait from now on, until the server takes them.
 
     Raises:
         ServiceUnreachable: the address is taken or not this machine's.
@@ -98,6 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise ServiceUnreachable(f"cannot listen on {host}, port {port}: {error.strerror}") from None

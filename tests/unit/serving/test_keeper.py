@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -104,7 +105,17 @@ def test_closing_ends_the_process_and_refuses_requests(keep: Keep) -> None:
         kept.predict(ROW)
 
 
-def test_the_pause_grows_to_half_a_minute() -> None:
+def test_deaths_with_answers_between_them_are_not_made_to_wait(keep: Keep) -> None:
+    mortal = Mortal()
+    kept = keep(mortal)
+    started = time.monotonic()
+    for number in range(1, 21):
+        assert life(kept) == number
+        mortal.deaths_to_come = 1
+    assert time.monotonic() - started < sum(back_off(deaths) for deaths in range(1, 21)) / 2
+
+
+def test_the_pause_grows_to_five_seconds() -> None:
     pauses = [back_off(deaths) for deaths in range(1, 12)]
     assert pauses == sorted(pauses)
-    assert (pauses[0], pauses[-1]) == (0.0, 30.0)
+    assert (pauses[0], pauses[-1]) == (0.0, 5.0)

@@ -24,10 +24,8 @@ def test_others_are_refused_unless_allowed(host: str) -> None:
 
 
 def test_a_taken_port_is_reported() -> None:
-    with listen("127.0.0.1", 0) as first:
-        first.listen()
-        with pytest.raises(ServiceUnreachable, match=r"cannot listen on 127\.0\.0\.1"):
-            listen("127.0.0.1", int(url_of(first).rpartition(":")[2]))
+    with listen("127.0.0.1", 0) as first, pytest.raises(ServiceUnreachable, match=r"cannot listen on 127\.0\.0\.1"):
+        listen("127.0.0.1", int(url_of(first).rpartition(":")[2]))
 
 
 def test_the_command_line_becomes_options(tmp_path: Path) -> None:
