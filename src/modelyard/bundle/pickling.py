@@ -69,9 +69,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, types.CodeType):
             self._note_imports(obj)
             return self._reduced_code(obj)
-        if not isinstance(obj, type) and any(name in getattr(obj, "__dict__", ()) for name in ADDRESSES):
-            return _without_addresses(obj)
         reduced = super().reducer_override(obj)
+        if reduced is not NotImplemented:
+            reduced = _ordered(reduced)
+        elif _remembers_addresses(obj) or _holds_sets(obj):
+            return _ordered(_without_addresses(obj))
         if isinstance(obj, types.ModuleType):
             self.modules[obj.__name__] = None
         elif isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
@@ -80,7 +82,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduced_code(self, code: types.CodeType) -> Any:
         reduce: Callable[[types.CodeType], Any] = self.dispatch_table[types.CodeType]
-        return reduce(code.replace(co_filename=PurePath(code.co_filename).name))
+        constants = _ordered(code.co_consts)
+        return reduce(code.replace(co_filename=PurePath(code.co_filename).name, co_consts=constants))
 
     def _note_origin(self, obj: Any, by_value: bool) -> None:
         module = getattr(obj, "__module__", None)
@@ -100,6 +103,48 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if name in arguments[1]:
                 arguments[1][name] = PurePath(str(arguments[1][name])).name
         return arguments
+
+
+class _Ordered:
+    """Travels in place of a set and arrives as one: sets themselves are written in the order of the hash seed."""
+
+    def __init__(self, members: Any) -> None:
+        self._make, self._members = (
+            type(members),
+            sorted(members, key=lambda member: (type(member).__name__, repr(member))),
+        )
+
+    def __reduce__(self) -> Any:
+        return self._make, (self._members,)
+
+
+def _ordered(value: Any, depth: int = 6) -> Any:
+    """`value` with ordered stand-ins for the sets in it; the same object where there are none.
+
+    Only plain containers are looked into, and not deeper than what reducing functions, classes and objects nest.
+    """
+    kind = type(value)
+    if kind in (set, frozenset):
+        return _Ordered(value)
+    if depth and kind is dict:
+        changed = {key: _ordered(entry, depth - 1) for key, entry in value.items()}
+        return changed if any(changed[key] is not value[key] for key in value) else value
+    if depth and kind in (tuple, list):
+        entries = [_ordered(entry, depth - 1) for entry in value]
+        return kind(entries) if any(new is not old for new, old in zip(entries, value, strict=True)) else value
+    return value
+
+
+def _attributes(obj: Any) -> dict[str, Any]:
+    return {} if isinstance(obj, (type, types.ModuleType)) else getattr(obj, "__dict__", None) or {}
+
+
+def _remembers_addresses(obj: Any) -> bool:
+    return any(name in _attributes(obj) for name in ADDRESSES)
+
+
+def _holds_sets(obj: Any) -> bool:
+    return any(type(entry) in (set, frozenset) for entry in list(_attributes(obj).values()))
 
 
 def _without_addresses(obj: Any) -> Any:

@@ -140,13 +140,19 @@ def _typed(output: Output, value: Any, rows: int, classes: Any) -> Output:
     array = answers.as_array(value)
     if array.ndim == 0 or len(array) != rows:
         raise CannotPack(f"{what} an array of shape {array.shape} for {rows} rows; one answer a row is needed")
-    kind = kind_of(array, what)
+    named = str(getattr(value, "dtype", array.dtype))
+    kind = Kind.FLOAT64 if named.startswith(_NULLABLE_INTEGERS) else kind_of(array, what)
     labels = None if classes is None or isinstance(classes, list) else as_scalars(classes)
-    if output.role in ("probability", "score") and (array.ndim < 2 or labels is None or len(labels) != array.shape[-1]):
-        labels = None if output.role == "probability" or array.ndim > 1 else labels
-    return replace(
-        output, kind=kind, shape=array.shape[1:], classes=labels, dtype=str(getattr(value, "dtype", array.dtype))
-    )
+    if labels is not None and not _fits(labels, output.role, array.shape):
+        labels = None
+    return replace(output, kind=kind, shape=array.shape[1:], classes=labels, dtype=named)
+
+
+def _fits(labels: tuple[Scalar, ...], role: OutputRole, shape: tuple[int, ...]) -> bool:
+    """Whether labels name what the output holds: labels themselves, one score for two classes, or the last axis."""
+    if role == "label":
+        return True
+    return (role == "score" and len(labels) == 2) if len(shape) == 1 else len(labels) == shape[-1]
 
 
 def as_scalars(values: Any) -> tuple[Scalar, ...] | None:
@@ -159,6 +165,9 @@ def as_scalars(values: Any) -> tuple[Scalar, ...] | None:
     one_type = len({type(value) for value in plain}) == 1
     return plain if one_type and isinstance(plain[0], (bool, int, float, str)) else None
 
+
+_NULLABLE_INTEGERS = ("Int", "UInt")
+"""Dtypes of pandas whose next answer may have a missing value, which only floats can carry."""
 
 _KINDS = {"b": Kind.BOOL, "U": Kind.STRING, "M": Kind.DATETIME}
 
