@@ -20,8 +20,8 @@ _EXPONENTIAL = ("count:poisson", "reg:gamma", "reg:tweedie", "survival:aft", "su
 _LOGISTIC = ("binary:logistic", "reg:logistic")
 
 
-def _logit(share: float) -> float:
-    return float(-np.log(1.0 / share - 1.0))
+def _logit(share: np.float32) -> np.float32:
+    return -np.log(np.float32(1.0) / share - np.float32(1.0))
 
 
 @dataclass(slots=True)
@@ -47,6 +47,20 @@ class Boosted:
             raise NoConverter("a boosted model without trees")
         return ensemble(x, self.trees, self.values, self.targets, width) + self.start
 
+    def sums_in_single_precision(self, x: Value) -> Value:
+        """The columns as they come out when leaf values are added one after the other in single precision."""
+        graph, count, width = x.graph, len(self.trees), self.start.shape[1]
+        graph.needs_cells(count)
+        leaf_values = ensemble(x, self.trees, self.values, range(count), count).cast("f4")
+        columns = []
+        for target in range(width):
+            own = [at for at, owner in enumerate(self.targets) if owner == target]
+            begin = leaf_values.columns([0]) * 0.0 + self.start[:, [target]]
+            terms = graph.concat([begin, leaf_values.columns(own)]) if own else begin
+            running = graph.node("CumSum", (terms, graph.constant(1, "i8")), "f4")
+            columns.append(running.columns([len(own)]))
+        return graph.concat(columns).cast("f8")
+
 
 def read_xgboost(booster: Any, last_round: int | None) -> Boosted:
     """The trees of an XGBoost booster, up to a boosting round.
@@ -61,6 +75,8 @@ def read_xgboost(booster: Any, last_round: int | None) -> Boosted:
         weights, gradient = gradient["weight_drop"], gradient["gbtree"]
     if "model" not in gradient or "trees" not in gradient["model"]:
         raise NoConverter(f"XGBoost: no converter for booster {gradient['name']!r}")
+    if not gradient["model"]["trees"]:
+        raise NoConverter("a boosted model without trees")
     model = gradient["model"]
     count = len(model["trees"])
     if last_round is not None:
@@ -75,7 +91,7 @@ def read_xgboost(booster: Any, last_round: int | None) -> Boosted:
 def _xgboost_start(learner: dict[str, Any]) -> Array:
     parameters, objective = learner["learner_model_param"], learner["objective"]["name"]
     text = str(parameters["base_score"]).strip("[]")
-    base = np.array([np.float32(part) for part in text.split(",")], dtype=np.float64)
+    base = np.array([np.float32(part) for part in text.split(",")], dtype=np.float32)
     width = max(int(parameters["num_class"]), int(parameters.get("num_target", 1)), 1)
     if objective in _LOGISTIC:
         base = np.array([_logit(value) for value in base])
@@ -83,6 +99,7 @@ def _xgboost_start(learner: dict[str, Any]) -> Array:
         base = np.log(base)
     elif objective == "binary:logitraw":
         base = np.array([_logit(value) if 0.0 < value < 1.0 else value for value in base])
+    base = base.astype(np.float32)
     return np.broadcast_to(base.reshape(1, -1), (1, width)).copy()
 
 
@@ -102,7 +119,7 @@ def _xgboost_tree(tree: dict[str, Any], scale: float) -> tuple[Tree, Array]:
         missing_left=np.array(tree["default_left"]) != 0,
         mode=LESS,
     )
-    return made, conditions * scale
+    return made, (conditions.astype(np.float32) * np.float32(scale)).astype(np.float64)
 
 
 class XGBoostModel(Regressor):
@@ -140,7 +157,7 @@ class XGBoostModel(Regressor):
 
     def raw(self) -> Value:
         """The sums, one column a class or target."""
-        return self.read().sums(self.features())
+        return self.read().sums_in_single_precision(self.features())
 
     def linked(self) -> Value:
         """The sums behind the objective's link."""

@@ -20,6 +20,18 @@ def nearest_centre(x: Value, centres: Array) -> Value:
     return ((x @ centres.T) * -2.0 + square_sums(centres)).argmin()
 
 
+def first_within_reach(x: Value, points: Array) -> Value:
+    """The position of the nearest point as ``sklearn.metrics.pairwise_distances_argmin`` finds it.
+
+    Beyond the largest double it takes the undefined for zero, and where nothing is smaller, names the first point.
+    """
+    graph = x.graph
+    largest = float(np.finfo(np.float64).max)
+    distance = x.square().sum() + (x @ points.T) * -2.0 + square_sums(points)
+    distance = graph.where(distance > 0.0, distance, 0.0)
+    return graph.where(distance < largest, distance, largest).argmin()
+
+
 class Centres(Emitter):
     """Clusters with a centre each."""
 
@@ -35,9 +47,17 @@ class Centres(Emitter):
         return matrix(expanded_distances(self.x, self.centres).sqrt(), len(self.centres))
 
 
-@emits("KMeans", "MiniBatchKMeans", "MeanShift")
+@emits("KMeans", "MiniBatchKMeans")
 class CentresEmitter(Centres):
     """The nearest centre."""
+
+
+@emits("MeanShift")
+class ShiftEmitter(Centres):
+    """The nearest mode."""
+
+    def predict(self) -> Answer:
+        return first_within_reach(self.x, self.centres)
 
 
 @emits("AffinityPropagation")
@@ -47,7 +67,7 @@ class AffinityEmitter(Centres):
     def predict(self) -> Answer:
         if not len(self.centres):
             raise self.refuse("no cluster was found")
-        return super().predict()
+        return first_within_reach(self.x, self.centres)
 
 
 @emits("Birch")
@@ -60,7 +80,7 @@ class BirchEmitter(Centres):
 
     def predict(self) -> Answer:
         labels = np.asarray(self.estimator.subcluster_labels_, dtype=np.int64).reshape(-1, 1)
-        return nearest_centre(self.x, self.centres).rows_of(labels, "i8")
+        return first_within_reach(self.x, self.centres).rows_of(labels, "i8")
 
 
 @emits("BisectingKMeans")
@@ -115,7 +135,7 @@ class NearestCentroidEmitter(Classifier):
             return self.labels(self.value("joint").argmax())
         centroids = np.asarray(model.centroids_, dtype=np.float64)
         if model.metric == "euclidean":
-            return self.labels(nearest_centre(self.x, centroids))
+            return self.labels(first_within_reach(self.x, centroids))
         distance = distances(self.x, centroids, model.metric, 2.0)
         if distance is None:
             raise self.refuse(f"no converter for metric {model.metric!r}")

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from modelyard.bundle.compile.graph import NoConverter
+from modelyard.bundle.frameworks.onnx import Graph
 from modelyard.domain.manifest import Feed, Fetch
 from modelyard.domain.schema import Schema
 
@@ -49,6 +50,8 @@ def finished(model: Any, schema: Schema) -> tuple[bytes, tuple[Feed, ...], tuple
 
 def model_bytes(model: Any) -> bytes:
     """The graph itself, from bytes, a path, or an onnx model."""
+    if isinstance(model, Graph):
+        return model.raw
     if isinstance(model, (bytes, bytearray)):
         return bytes(model)
     if isinstance(model, onnx.ModelProto):

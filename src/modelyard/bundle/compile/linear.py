@@ -340,7 +340,8 @@ class FactorEmitter(Projection):
         model = self.estimator
         weighted = self.fitted("components_") / model.noise_variance_
         covariance: Array = np.linalg.inv(np.eye(len(weighted)) + weighted @ self.fitted("components_").T)
-        return (self.x - self.fitted("mean_")) @ weighted.T @ covariance
+        weights: Array = weighted.T
+        return (self.x - self.fitted("mean_")) @ weights @ covariance
 
 
 @emits("RBFSampler")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from modelyard.bundle.compile.clusters import first_within_reach
 from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, Labels, Regressor, emits, emitter
 from modelyard.bundle.compile.graph import Value
 from modelyard.bundle.compile.linear import shares, with_complement
-from modelyard.bundle.compile.neighbours import distances
 from modelyard.bundle.compile.preprocessing import constant_table
 from modelyard.bundle.compile.special import interpolate
 from modelyard.bundle.compile.table import Table, matrix, side_by_side
@@ -445,10 +445,7 @@ class OutputCodeEmitter(Members, Classifier):
 
     def predict(self) -> Answer:
         scores = self.graph.concat([_binary_score(self.inner(one), one) for one in self.members])
-        distance = distances(scores, np.asarray(self.estimator.code_book_, dtype=np.float64), "euclidean", 2.0)
-        if distance is None:
-            raise self.refuse("no distance")
-        return self.labels(distance.argmin())
+        return self.labels(first_within_reach(scores, self.fitted("code_book_")))
 
 
 @emits("MultiOutputClassifier", "MultiOutputRegressor")

@@ -124,8 +124,15 @@ def pair_scores(classes: int) -> tuple[Array, list[tuple[int, int]]]:
 
 def one_against_one(second_wins: Value, confidences: Value, classes: int) -> Value:
     """Votes of all pairs, with confidences as fractions of a vote, one column a class."""
-    spread, _ = pair_scores(classes)
-    summed = confidences @ spread
+    graph = confidences.graph
+    spread, pairs = pair_scores(classes)
+    # Not a product with the matrix: zeros in it would make infinite confidences undefined.
+    signed = graph.concat([-confidences, confidences])
+    places = [
+        [at + len(pairs) * (pair[1] == this) for at, pair in enumerate(pairs) if this in pair]
+        for this in range(classes)
+    ]
+    summed = signed.columns(np.ravel(places)).reshape(-1, classes, classes - 1).sum(2).reshape(-1, classes)
     votes = second_wins @ np.clip(spread, 0.0, None) + (1.0 - second_wins) @ np.clip(-spread, 0.0, None)
     return votes + summed / ((summed.abs() + 1.0) * 3.0)
 
