@@ -68,12 +68,10 @@ def _print(summary: Summary) -> None:
     for stage in summary.parity.stages:
         result = "[green]same[/]" if stage.passed else f"[red]{stage.reason}[/]"
         parity.add_row(stage.stage, str(stage.rows), f"{stage.largest_abs:.1e}", str(stage.flips), result)
-    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, text in _facts(summary).items():
-        facts.add_row(f"[bold]{name}[/]", text)
     out.print()
     out.print(parity)
-    out.print(facts)
+    for name, text in _facts(summary).items():
+        out.print(f"[bold]{name:14}[/]{text}")
 
 
 def _facts(summary: Summary) -> dict[str, str]:

@@ -78,7 +78,8 @@ def step(console: Console, text: str) -> Iterator[list[str]]:
     start = perf_counter()
     with console.status(text):
         yield said
-    console.print(f"[green]✓[/] {text} [dim]{perf_counter() - start:5.1f} s[/]  {' '.join(said)}")
+    result = f": {' '.join(said)}" if said else ""
+    console.print(f"[green]✓[/] [dim]{perf_counter() - start:6.1f} s[/]  {text}{result}", soft_wrap=True)
 
 
 def prove(registry: Registry, version: Version, console: Console) -> ParityReport:
@@ -90,7 +91,7 @@ def prove(registry: Registry, version: Version, console: Console) -> ParityRepor
     from modelyard.verification import verify
 
     ref = version.ref
-    with step(console, f"verify {ref}: rebuild its environment, replay the recorded answers over the wire") as said:
+    with step(console, f"verify {ref} in a rebuilt environment, over the wire and in bulk") as said:
         report = verify(registry.bundle(version), ref, home=registry.home)
         registry.add_report(version, report)
         rows = sum(stage.rows for stage in report.stages)
@@ -193,7 +194,7 @@ def put_to_work(registry: Registry, version: Version, url: str, console: Console
     from modelyard.control.deployments import deploy
     from modelyard.control.watch import wait_until_done
 
-    with step(console, f"deploy {version.ref} to {MODEL}; the server replays the recorded answers itself"):
+    with step(console, f"deploy {version.ref}; the server replays the recorded answers before it answers"):
         decision = deploy(registry, version.ref, MODEL, by="demo")
         progress = wait_until_done(url, decision, START_SECONDS, tell=lambda _: None)
     if progress.state != "done":
@@ -231,7 +232,7 @@ def tell(
         said.append(f"{len(past)} to train on, {len(live)} to come")
     with step(console, "train on January and February"):
         pipeline = train(past)
-    with step(console, "pack: schema, golden set, compiled form, environment, code") as said:
+    with step(console, "pack schema, golden set, compiled form, environment, code") as said:
         version = pack(pipeline, sample=past[data.FEATURES], name=MODEL, home=home)
         said.append(f"{version.ref}, runtime {version.runtime}")
     with Registry.open(home) as registry:
@@ -239,7 +240,7 @@ def tell(
         with services(home, port, console) as there:
             put_to_work(registry, version, there.data.url, console)
             tally, seconds = stream(live, there.data.url, console)
-            console.print(f"[green]✓[/] stream {tally.requests} flights in time order [dim]{seconds:5.1f} s[/]")
+            console.print(f"[green]✓[/] [dim]{seconds:6.1f} s[/]  stream {tally.requests} flights in time order")
             records, labels, auc = look_back(home, console)
             p50, p99 = percentiles(tally.latencies)
             addresses = {
