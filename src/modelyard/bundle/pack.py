@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,7 +154,9 @@ def _drafted(estimator: Any, sample: Any, golden_rows: int, say: Progress) -> _D
     rows = sample_frame(sample, how, columns)
     first = rows.take(slice(0, _DESCRIBED_ROWS))
     given = InProcess(estimator, Schema(how, columns, ())).native(first)
-    outputs = framework.describe(estimator, given, columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outputs = framework.describe(estimator, given, columns)
     saved = native.save(estimator, framework, sample=given, outputs=outputs)
     say("asking the estimator what it takes")
     asked = InProcess(estimator, Schema(how, columns, outputs))

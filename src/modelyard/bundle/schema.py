@@ -117,16 +117,23 @@ def _list_as_array(sample: Sequence[Any]) -> Array:
 def _of_table(table: pd.DataFrame) -> tuple[Column, ...]:
     if table.shape[1] == 0:
         raise CannotPack("the sample has no columns")
-    for name in table.columns:
-        if not isinstance(name, str):
+    names = _names(table.columns)
+    return tuple(_of_series(table.iloc[:, at], name) for at, name in enumerate(names))
+
+
+def _names(columns: pd.Index[Any]) -> list[str]:
+    """The names as texts. Plain numbers, as pandas gives them where nobody named anything, become their digits."""
+    for name in columns:
+        if not isinstance(name, str | int | np.integer) or isinstance(name, bool):
             raise CannotPack(
                 f"column name {name!r} is a {type(name).__name__}; columns are matched by name, and names are texts: "
                 "train on a table with text names, or on an array"
             )
-    if not table.columns.is_unique:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise CannotPack(f"the sample has two columns {twice!r}; give every column its own name")
-    return tuple(_of_series(table[name], name) for name in table.columns)
+    names = [str(name) for name in columns]
+    twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise CannotPack(f"the sample has two columns {twice[0]!r}; give every column its own name")
+    return names
 
 
 def _of_series(series: pd.Series[Any], name: str) -> Column:

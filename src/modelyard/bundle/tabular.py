@@ -24,7 +24,7 @@ def to_frame(data: Any, schema: Schema, *, ignore_extra: bool = False) -> Frame:
 
     Args:
         data: A DataFrame, Series, array, list, list of dicts, dict of columns, or an Arrow table or batch. Columns are
-            matched by name where there are names; their order does not matter.
+            matched by name where there are names (a number counts as its text); their order does not matter.
         schema: What the model takes.
         ignore_extra: Drop columns that the model does not know. Otherwise they are an error.
 
@@ -45,8 +45,10 @@ def to_frame(data: Any, schema: Schema, *, ignore_extra: bool = False) -> Frame:
     if schema.layout == "tensors":
         return _from_tensors(data, schema)
     table = _as_table(data, schema)
-    _check_names([str(name) for name in table.columns], schema, ignore_extra)
-    columns = {column.name: from_series(table[column.name], column) for column in schema.columns}
+    names = [str(name) for name in table.columns]
+    _check_names(names, schema, ignore_extra)
+    at = {name: position for position, name in enumerate(names)}
+    columns = {column.name: from_series(table.iloc[:, at[column.name]], column) for column in schema.columns}
     return Frame(columns, len(table))
 
 

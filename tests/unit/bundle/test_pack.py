@@ -196,6 +196,7 @@ def test_a_function_with_a_load_step_and_files(tmp_path):
         (make_pipeline(TfidfVectorizer(), LogisticRegression()), ["to be", "or not", "to be", "not"] * 5),
         (make_pipeline(TfidfVectorizer(), LinearRegression()), pd.Series(["to be", "or not"] * 10, name="review")),
         (KMeans(2, random_state=0), np.arange(40.0).reshape(20, 2)),
+        (LogisticRegression(), pd.DataFrame(np.arange(40.0).reshape(20, 2))),
         (StandardScaler(), pd.DataFrame({"a": pd.array([1, 2, None, 4] * 5, dtype="Float64")})),
     ],
 )

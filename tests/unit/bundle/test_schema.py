@@ -100,6 +100,13 @@ def test_arrays_lists_and_series(sample, layout, kind, shape, name):
     assert (found, column.kind, column.shape, column.name) == (layout, kind, shape, name)
 
 
+def test_numbers_as_names_become_texts():
+    sample = pd.DataFrame(np.ones((2, 3)))
+    layout, columns = infer_columns(sample)
+    assert [column.name for column in columns] == ["0", "1", "2"]
+    assert sample_frame(sample, layout, columns)["2"].values.tolist() == [1.0, 1.0]
+
+
 def test_what_was_seen():
     table = pd.DataFrame(
         {
@@ -125,7 +132,9 @@ def test_free_text_is_counted_and_not_listed():
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        (pd.DataFrame({0: [1]}), "column name 0 is a int; columns are matched by name"),
+        (pd.DataFrame({1.5: [1]}), r"column name 1.5 is a float; columns are matched by name"),
+        (pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])), "is a tuple"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "two columns '1'"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns 'a'"),
         (pd.DataFrame({"a": []}), "no rows"),
         (pd.DataFrame(index=[0, 1]), "no columns"),
