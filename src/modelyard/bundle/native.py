@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,24 @@ def save(
         except _NotLikeThis as reason:
             reasons.append(f"{name}: {reason}")
         else:
-            return files
+            return replace(files, form=replace(files.form, settings=_settings()))
     raise CannotPack(f"{framework.title(estimator)} cannot be written to a file and read back; " + "; ".join(reasons))
+
+
+_SETTINGS: dict[str, bool | str] = {
+    "assume_finite": False,
+    "enable_metadata_routing": False,
+    "transform_output": "default",
+}
+"""scikit-learn's settings on which answers depend, as they are unless a program changes them."""
+
+
+def _settings() -> dict[str, bool | str]:
+    sklearn = sys.modules.get("sklearn")
+    if sklearn is None:
+        return {}
+    current = sklearn.get_config()
+    return {name: current[name] for name, usual in _SETTINGS.items() if current.get(name, usual) != usual}
 
 
 class _NotLikeThis(Exception):

@@ -74,7 +74,8 @@ class NativeForm:
 
     `format` is ``skops``, ``cloudpickle`` or ``onnx``. `trusted` names the types that skops must be told to build.
     `runs_code` marks forms whose loading runs code (pickles, user modules): never opened in a server process.
-    `loader` tells that the object is a ``(load, predict)`` pair of a callable with a load step.
+    `loader` tells that the object is a ``(load, predict)`` pair of a callable with a load step. `settings` are those of
+    scikit-learn's global settings that training had changed and that change what estimators answer.
     """
 
     format: Literal["skops", "cloudpickle", "onnx"]
@@ -82,6 +83,7 @@ class NativeForm:
     trusted: tuple[str, ...] = ()
     runs_code: bool = True
     loader: bool = False
+    settings: dict[str, bool | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import native_bundles
 from modelyard.bundle import native
@@ -230,6 +231,30 @@ def test_sets_arrive_as_sets() -> None:
     copy = native.read_back(saved(model))
     assert copy.seen_ == {"a", 1, (2, frozenset({"x", "y"}))}
     assert copy.kept_ == [frozenset({"u", "v"})]
+
+
+def test_settings_of_the_training_program_hold_where_the_model_is_served(tmp_path: Path) -> None:
+    import sklearn
+
+    def by_name(rows: Any) -> Any:
+        return rows[["standardscaler__a"]] * 2
+
+    table = pd.DataFrame(X, columns=["a", "b", "c"])
+    with sklearn.config_context(transform_output="pandas"):
+        columns = make_column_transformer((StandardScaler(), ["a", "b"]))
+        model = make_pipeline(columns, FunctionTransformer(native_bundles.of_main(by_name)), LinearRegression())
+        model.fit(table, Y)
+        expected = model.predict(table)
+        runtime = native_bundles.start(tmp_path, model, table)
+        schema = native_bundles.schema_of(model, table)
+    try:
+        assert np.array_equal(runtime.predict(native_bundles.frame_of(schema, table))["predict"], expected)
+    finally:
+        runtime.close()
+
+
+def test_usual_settings_are_not_mentioned() -> None:
+    assert saved(LogisticRegression().fit(X, Y)).form.settings == {}
 
 
 def test_keys_that_skops_would_change_are_pickled() -> None:

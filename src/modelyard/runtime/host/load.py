@@ -28,6 +28,14 @@ def estimator(form: Mapping[str, Any], directory: str | Path) -> Any:
     return WithState(built, path.parent) if form.get("loader") else built
 
 
+def apply(settings: Mapping[str, Any]) -> None:
+    """Set scikit-learn's global settings as they were in training."""
+    if settings:
+        import sklearn
+
+        sklearn.set_config(**settings)
+
+
 class WithState:
     """A callable with a load step: the state is loaded once and handed to every call."""
 

@@ -117,6 +117,7 @@ class Model:
             load.import_from(order["code"])
         load.stand_in_for_modelyard()
         estimator = load.estimator(order["native"], order["bundle"])
+        load.apply(order["native"].get("settings") or {})
         self.inputs = [column["kind"] for column in schema["columns"]]
         self.outputs = [(output["name"], output["kind"]) for output in schema["outputs"]]
         self.build = tables.builder(schema["layout"], schema["columns"])

@@ -1,8 +1,10 @@
 """What goes over the socket between a server and a model's process: bytes to arrays and back, without any socket.
 
-A message is a head (one byte of kind, seven unused, eight of length) and a body. Bodies with rows hold one block for
-each column, in an order that both sides know: a mark of eight bytes (what follows, number of trailing dimensions),
-the dimensions, the mask, the values; each part starts at a multiple of eight, so that arrays can be read in place.
+A message is a head (one byte of kind, seven unused, eight of length) and a body. Bodies with rows hold the columns
+grouped by kind, in an order that both sides know. The plain columns of a group are one block together, since a block
+costs more than a number; otherwise each is a block of its own: a mark of eight bytes (what follows, number of trailing
+dimensions), the dimensions, the mask, the values. Each part starts at a multiple of eight, so that arrays can be read
+in place.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ LONGEST = 1 << 34
 _CALL = struct.Struct("<QQ")
 _MARK = struct.Struct("<BBHI")
 _MASKED, _NUL_JOINED, _LISTED = 1, 2, 4
+_TOGETHER, _APART = struct.pack("<Q", 1), struct.pack("<Q", 0)
 _PLAIN = _MARK.pack(0, 0, 0, 0)
 _PADDING = [b"\0" * (-size % 8) for size in range(8)]
 
@@ -60,8 +64,7 @@ def head(data: bytes | bytearray | memoryview) -> tuple[int, int]:
 def call(rows: int, wanted: int, kinds: Sequence[str], cells: Sequence[Cells]) -> bytes:
     """A request to answer `rows` rows. `wanted` has one bit for each output, the first output the lowest."""
     parts = [_CALL.pack(rows, wanted)]
-    for kind, (values, missing) in zip(kinds, cells, strict=True):
-        _write(parts, kind, values, missing)
+    _write_all(parts, kinds, cells)
     return message(CALL, parts)
 
 
@@ -86,8 +89,7 @@ def answers(kinds: Sequence[str], arrays: Sequence[Any]) -> bytes:
     [1, 2]
     """
     parts: list[bytes] = []
-    for kind, array in zip(kinds, arrays, strict=True):
-        _write(parts, kind, array, None)
+    _write_all(parts, kinds, [(array, None) for array in arrays])
     return message(ANSWERS, parts)
 
 
@@ -101,6 +103,28 @@ def read_answers(kinds: Sequence[str], body: Any, rows: int) -> list[Any]:
         return [values for values, _ in _read_all(kinds, body, 0, rows)]
     except (struct.error, ValueError, IndexError) as broken:
         raise Malformed(str(broken)) from broken
+
+
+@cache
+def _groups(kinds: tuple[str, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Each kind with the positions of its columns."""
+    found: dict[str, list[int]] = {}
+    for position, kind in enumerate(kinds):
+        found.setdefault(kind, []).append(position)
+    return tuple((kind, tuple(positions)) for kind, positions in found.items())
+
+
+def _write_all(parts: list[bytes], kinds: Sequence[str], cells: Sequence[Cells]) -> None:
+    for kind, positions in _groups(tuple(kinds)):
+        group = [cells[at] for at in positions]
+        if all(missing is None and values.ndim == 1 for values, missing in group):
+            parts.append(_TOGETHER)
+            values = group[0][0] if len(group) == 1 else np.concatenate([values for values, _ in group])
+            _write(parts, kind, values, None)
+        else:
+            parts.append(_APART)
+            for values, missing in group:
+                _write(parts, kind, values, missing)
 
 
 def _write(parts: list[bytes], kind: str, values: Any, missing: Any) -> None:
@@ -145,12 +169,21 @@ def _write_texts(parts: list[bytes], values: Any, missing: Any) -> None:
 
 
 def _read_all(kinds: Sequence[str], body: Any, at: int, rows: int) -> list[Cells]:
-    found: list[Cells] = []
-    for kind in kinds:
-        cells, at = _read(kind, body, at, rows)
-        found.append(cells)
+    found: list[Cells] = [(None, None)] * len(kinds)
+    for kind, positions in _groups(tuple(kinds)):
+        together = body[at : at + 8] == _TOGETHER
+        at += 8
+        if together:
+            (values, missing), at = _read(kind, body, at, rows * len(positions))
+            if values.ndim != 1 or missing is not None:
+                raise Malformed("a group of plain columns is not plain")
+            for number, position in enumerate(positions):
+                found[position] = (values[number * rows : number * rows + rows], None)
+        else:
+            for position in positions:
+                found[position], at = _read(kind, body, at, rows)
     if at != len(body):
-        raise Malformed(f"{len(body) - at} bytes too many")
+        raise Malformed(f"{len(body) - at} bytes too many or too few")
     return found
 
 
