@@ -15,6 +15,7 @@ import native_bundles
 from modelyard.bundle import native
 from modelyard.bundle.frameworks import catalogue
 from modelyard.bundle.frameworks.functions import with_load
+from modelyard.bundle.frameworks.onnx import as_graph
 from modelyard.bundle.native import InProcess
 from modelyard.domain.frame import Frame
 from modelyard.domain.schema import Schema
@@ -138,6 +139,24 @@ def function_with_state() -> Case:
     return Case("callable", model, numbers())
 
 
+def onnx_graph() -> Case:
+    from onnx import TensorProto, helper
+
+    number, text = TensorProto.FLOAT, TensorProto.STRING
+    inputs = [helper.make_tensor_value_info(name, number, ["n", 1]) for name in ("a", "b")]
+    inputs.append(helper.make_tensor_value_info("word", text, ["n"]))
+    outputs = [
+        helper.make_tensor_value_info("sum", number, ["n", 1]),
+        helper.make_tensor_value_info("same", text, ["n"]),
+    ]
+    nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Identity", ["word"], ["same"])]
+    opset = [helper.make_opsetid("", 20)]
+    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=opset, ir_version=9)
+    graph = as_graph(model)
+    table = pd.DataFrame({"a": [1.5, 2.5], "b": [3.0, np.nan], "word": ["x", "y"]})
+    return Case("onnx", graph, graph.tensors(table))
+
+
 CASES: list[Callable[[], Case]] = [
     sklearn_pipeline,
     sklearn_transformer,
@@ -151,6 +170,7 @@ CASES: list[Callable[[], Case]] = [
     lightgbm_booster,
     function_of_a_table,
     function_with_state,
+    onnx_graph,
 ]
 
 
@@ -197,7 +217,7 @@ def test_labels_are_among_the_classes(case: Case) -> None:
 
 def test_one_row_has_the_shape_of_one_row(case: Case) -> None:
     asked = InProcess(case.model, case.schema)
-    answers = asked.predict(case.frame().row(3))
+    answers = asked.predict(case.frame().row(1))
     assert all(answers[output.name].shape == (1, *output.shape) for output in case.schema.outputs)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from modelyard.bundle.frameworks.base import Meaning, NativeFormat, ask_once, outputs_of
 from modelyard.domain.schema import Column, Output
 from modelyard.errors import CannotPack
+from modelyard.runtime.host.graph import Session
 
 
 class Graph:
@@ -21,40 +22,20 @@ class Graph:
         self.raw, self.title = raw, title
 
     @cached_property
-    def _session(self) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+    def _session(self) -> Session:
         try:
-            return onnxruntime.InferenceSession(self.raw, options, providers=["CPUExecutionProvider"])
+            return Session(self.raw)
         except Exception as raised:
             raise CannotPack(f"{self.title} is no ONNX graph that can be run here: {raised}") from raised
 
     @property
     def inputs(self) -> dict[str, tuple[str, int]]:
         """Type and number of dimensions of each input."""
-        return {item.name: (item.type, len(item.shape)) for item in self._session.get_inputs()}
-
-    @property
-    def outputs(self) -> list[str]:
-        """Names of the outputs, in the graph's order."""
-        return [item.name for item in self._session.get_outputs()]
+        return self._session.inputs
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, Any]:
         """Every output for the given inputs."""
-        fed = {name: self._fitted(name, values) for name, values in rows.items()}
-        try:
-            answered = self._session.run(None, fed)
-        except Exception as raised:
-            # onnxruntime's own exceptions come from rows that do not suit the graph.
-            raise ValueError(str(raised)) from raised
-        return dict(zip(self.outputs, answered, strict=True))
-
-    def _fitted(self, name: str, values: Any) -> Any:
-        array = np.asarray(values)
-        return array.reshape(-1, 1) if array.ndim == 1 and self.inputs[name][1] == 2 else array
+        return self._session(rows)
 
     def tensors(self, sample: Any) -> dict[str, Any]:
         """A sample as named arrays of the graph's own types.

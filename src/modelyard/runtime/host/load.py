@@ -21,6 +21,10 @@ def estimator(form: Mapping[str, Any], directory: str | Path) -> Any:
         import skops.io
 
         return skops.io.load(path, trusted=list(form["trusted"]))
+    if form["format"] == "onnx":
+        from .graph import Session
+
+        return Session(str(path))
     import pickle
 
     with path.open("rb") as source:
