@@ -121,6 +121,8 @@ def _surprise(golden: GoldenSet, row: int, expected: str, got: str) -> Mismatch:
 def _recorded(answers: Answers, row: int) -> str:
     """The first answer to a row, as messages show it."""
     for name, array in answers.items():
+        if len(array) <= row:
+            return "no answer"
         return f"{name} = {shown(array[row] if array.ndim == 1 else array[row].tolist())}"
     return "an answer"
 

@@ -40,8 +40,8 @@ def score(
     with reported_errors(as_json):
         done = _score(ref, source, target, keep.split(",") if keep is not None else None, refused, threads)
         document = {
-            "input": source,
-            "output": target,
+            "input": str(source),
+            "output": str(target),
             "rows": done.rows,
             "refused": done.refused,
             "seconds": done.seconds,

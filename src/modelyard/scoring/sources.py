@@ -150,7 +150,8 @@ def _csv(path: Path, rows: int) -> Iterator[Source]:
         reader = pa.csv.open_csv(
             stream,
             read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            # In a table of one column an empty line is a row whose value is missing.
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1),
             convert_options=pa.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
                 strings_can_be_null=True,

@@ -109,6 +109,16 @@ def test_only_an_unquoted_empty_cell_is_missing(tmp_path):
     assert seen == [[None, "", "NA"]]
 
 
+def test_an_empty_line_in_a_table_of_one_column_is_a_row(tmp_path):
+    schema = Schema("dataframe", SCHEMA.columns[:1], (Output("predict", Kind.FLOAT64, "value", "predict"),))
+    (tmp_path / "in.csv").write_text("temp\n1.5\n\n2.5\n")
+    done = score_file(
+        lambda frame: {"predict": frame["temp"].values * 2}, schema, tmp_path / "in.csv", tmp_path / "out.csv"
+    )
+    assert done.rows == 3
+    assert (tmp_path / "out.csv").read_text().splitlines()[2] == ",nan"
+
+
 def test_numbers_may_be_written_as_pandas_writes_them(tmp_path):
     seen = []
 
