@@ -55,7 +55,12 @@ def probe(
     """
     base = base_row(native, sample)
     guess = _Guess()
-    return tuple(_probed(column, _Asked(native, base, column), sample[column.name], known, guess) for column in columns)
+    asked = [_Asked(native, base, column) for column in columns]
+    nullable = _taking_missing([one for one in asked if can_be_missing(one.column)], sample)
+    return tuple(
+        _probed(replace(one.column, nullable=one.column.name in nullable), one, sample[one.column.name], known, guess)
+        for one in asked
+    )
 
 
 def base_row(native: Predictor, sample: Frame) -> Frame:
@@ -103,7 +108,7 @@ def can_be_missing(column: Column) -> bool:
 class _Guess:
     """The bound found for the column before: columns of one table mostly share it."""
 
-    magnitude: float = FLOAT32_MAX
+    magnitude: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +124,11 @@ class _Asked:
 
         In an array each position is tried in turn (the first 64 of a wide one).
         """
-        rows = [self._with(value, position) for value in values for position in self._positions()]
-        try:
-            self.native.predict(concat_frames(rows))
-        except Failed:
-            return False
-        return True
+        return _answers(self.native, [row for value in values for row in self.rows_with(value)])
+
+    def rows_with(self, value: Any) -> list[Frame]:
+        """The base row with `value` in this column, for each position."""
+        return [self._with(value, position) for position in self._positions()]
 
     def accepted(self, values: Sequence[Any]) -> list[Any]:
         """Those of `values` that the estimator takes."""
@@ -163,9 +167,15 @@ def replaced(vector: Vector, position: int, value: Any) -> Vector:
     return Vector(values, missing if missing.any() else None)
 
 
+def _answers(native: Predictor, rows: Sequence[Frame]) -> bool:
+    try:
+        native.predict(concat_frames(rows))
+    except Failed:
+        return False
+    return True
+
+
 def _probed(column: Column, asked: _Asked, seen: Vector, known: Known | None, guess: _Guess) -> Column:
-    nullable = can_be_missing(column) and _takes_missing(asked, seen)
-    column = replace(column, nullable=nullable)
     if column.kind is Kind.DATETIME:
         return column
     closed = _closed_set(column, asked, _distinct(seen), known(column) if known else None)
@@ -176,19 +186,33 @@ def _probed(column: Column, asked: _Asked, seen: Vector, known: Known | None, gu
     return column
 
 
-def _takes_missing(asked: _Asked, seen: Vector) -> bool:
-    if asked.takes(None):
-        return True
-    # A table in one array may take it in some positions only: those in which the sample shows it.
+def _taking_missing(asked: Sequence[_Asked], sample: Frame) -> set[str]:
+    """Names of the columns in which a missing value is taken."""
+    taken = {one.column.name for one in _all_taking(asked, None)}
+    return taken | {
+        one.column.name
+        for one in asked
+        if one.column.name not in taken and _takes_missing_as_seen(one, sample[one.column.name])
+    }
+
+
+def _all_taking(asked: Sequence[_Asked], value: Any) -> list[_Asked]:
+    """Those columns in which `value` is taken. Wide tables are asked about in halves, since most columns are alike."""
+    if not asked or _answers(asked[0].native, [row for one in asked for row in one.rows_with(value)]):
+        return list(asked)
+    if len(asked) == 1:
+        return []
+    middle = len(asked) // 2
+    return [*_all_taking(asked[:middle], value), *_all_taking(asked[middle:], value)]
+
+
+def _takes_missing_as_seen(asked: _Asked, seen: Vector) -> bool:
+    """A table in one array may take missing values in some positions only: those in which the sample shows them."""
     gone = seen.is_missing()
     if seen.values.ndim == 1 or not gone.any():
         return False
     row = int(gone.reshape(len(gone), -1).any(axis=1).argmax())
-    try:
-        asked.native.predict(Frame({asked.column.name: seen.take([row])}, 1))
-    except Failed:
-        return False
-    return True
+    return _answers(asked.native, [Frame({asked.column.name: seen.take([row])}, 1)])
 
 
 def _distinct(seen: Vector) -> list[Any]:
@@ -255,7 +279,8 @@ def _bounds(column: Column, asked: _Asked, seen: Vector, guess: _Guess) -> Accep
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     minimum = _largest(column.kind, low, -1, asked, guess)
     maximum = _largest(column.kind, high, 1, asked, guess)
-    infinite = column.kind.is_float and asked.takes(math.inf) and asked.takes(-math.inf)
+    unbounded = minimum is None and maximum is None
+    infinite = unbounded and column.kind.is_float and asked.takes(math.inf) and asked.takes(-math.inf)
     return Accepts(minimum=minimum, maximum=maximum, infinite=infinite)
 
 
@@ -264,13 +289,25 @@ def _finite(values: Array) -> Array:
 
 
 def _largest(kind: Kind, seen: float, sign: int, asked: _Asked, guess: _Guess) -> float | None:
-    """The most extreme value taken on one side, in steps of powers of ten; None if there is no limit."""
+    """The most extreme value taken on one side; None if there is no limit.
+
+    Where there is one, the largest number of single precision will do if it is taken: what lies between it and the true
+    limit overflows as soon as two columns are added. Otherwise the limit is found by powers of ten.
+    """
     ladder = _ladder(kind, seen, sign)
-    if asked.takes(_exactly(ladder[-1], kind)):
+
+    def takes(step: float) -> bool:
+        return asked.takes(_exactly(step, kind))
+
+    if takes(ladder[-1]):
         return None
-    at = _last_taken(ladder, lambda value: asked.takes(_exactly(value, kind)), _near(ladder, guess.magnitude))
-    guess.magnitude = abs(ladder[at])
-    return float(ladder[at])
+    enough = max((at for at, step in enumerate(ladder[:-1]) if abs(step) <= FLOAT32_MAX), default=0)
+    if enough and takes(ladder[enough]):
+        return float(ladder[enough])
+    refused = enough or len(ladder) - 1
+    found = _last_taken(ladder[: refused + 1], takes, _near(ladder[: refused + 1], guess.magnitude))
+    guess.magnitude = abs(ladder[found])
+    return float(ladder[found])
 
 
 def _ladder(kind: Kind, seen: float, sign: int) -> list[float]:
@@ -280,7 +317,7 @@ def _ladder(kind: Kind, seen: float, sign: int) -> list[float]:
     limit = top if sign > 0 else bottom
     powers = [sign * 10.0**k for k in range(309)]
     steps = [0.0, *powers, sign * FLOAT32_MAX]
-    beyond = sorted({step for step in steps if abs(step) < abs(limit) and (step - seen) * sign > 0}, key=abs)
+    beyond = {step for step in steps if abs(step) < abs(limit) and (step - seen) * sign > 0}
     if (limit - seen) * sign <= 0:
         return [seen]
     return [seen, *sorted(beyond, key=lambda step: step * sign), limit]

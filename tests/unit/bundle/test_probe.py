@@ -72,8 +72,26 @@ def test_the_largest_number_of_single_precision():
 
 def test_a_bound_is_found_by_powers_of_ten():
     X = np.random.default_rng(0).normal(size=(50, 2))
+    found = probed(make_pipeline(PolynomialFeatures(10), LinearRegression()).fit(X, X[:, 0]), X)["X"]
+    assert (found.accepts.minimum, found.accepts.maximum) == (-1e30, 1e30)
+
+
+def test_values_beyond_single_precision_need_no_exact_bound():
+    X = np.random.default_rng(0).normal(size=(50, 2))
     found = probed(make_pipeline(PolynomialFeatures(), LinearRegression()).fit(X, X[:, 0]), X)["X"]
-    assert (found.accepts.minimum, found.accepts.maximum) == (-1e154, 1e154)
+    assert (found.accepts.minimum, found.accepts.maximum) == (-FLOAT32_MAX, FLOAT32_MAX)
+    large = X * 1e100
+    found = probed(make_pipeline(PolynomialFeatures(), LinearRegression()).fit(large, X[:, 0]), large)["X"]
+    assert found.accepts.maximum == 1e154
+
+
+def test_each_of_many_columns_is_told_apart():
+    draw = np.random.default_rng(0)
+    sample = pd.DataFrame(draw.normal(size=(50, 9)), columns=list("abcdefghi"))
+    imputed, plain = list("abdeg"), list("cfhi")
+    columns = make_column_transformer((SimpleImputer(), imputed), ("passthrough", plain))
+    found = probed(make_pipeline(columns, LinearRegression()).fit(sample, sample["a"]), sample)
+    assert [name for name, column in found.items() if column.nullable] == imputed
 
 
 def test_a_bound_on_one_side_only():
