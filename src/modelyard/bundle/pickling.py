@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import hashlib
 import io
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,17 +175,3 @@ def _without_marks(data: bytes) -> bytes:
         ours = hashlib.blake2b(f"{base}:{number}".encode(), digest_size=16).hexdigest()
         data = data.replace(mark, ours.encode())
     return data
-
-
-def in_main(name: str) -> bool:
-    """Whether a name of `References.by_value` belongs to the training script.
-
-    >>> in_main("__main__.Clipper"), in_main("features.make.<locals>.inner")
-    (True, False)
-    """
-    return name.startswith("__main__.")
-
-
-def is_interactive() -> bool:
-    """Whether the training program is a notebook or a prompt, which has no file."""
-    return not hasattr(sys.modules.get("__main__"), "__file__")

@@ -76,6 +76,7 @@ class PythonRuntime:
         self._columns = [column.name for column in manifest.schema.columns]
         self._inputs = [column.kind.value for column in manifest.schema.columns]
         self._outputs = {output.name: (at, output.kind.value) for at, output in enumerate(manifest.schema.outputs)}
+        self._shapes = {output.name: output.shape for output in manifest.schema.outputs}
         self._lock = threading.Lock()
         self._closed = False
         self._process = self._started()
@@ -96,7 +97,7 @@ class PythonRuntime:
         cells = [(frame.columns[name].values, frame.columns[name].missing) for name in self._columns]
         message = wire.call(frame.rows, bits, self._inputs, cells)
         with self._lock:
-            process = self._process
+            process = self._able()
             kind, body = process.exchange(message, self._timeout)
         if kind == wire.REFUSED:
             raise RowsRefused(_text(body))
@@ -107,7 +108,26 @@ class PythonRuntime:
         except wire.Malformed as broken:
             process.kill()
             raise RuntimeLost(f"the model's process sent something that is no answer: {broken}") from broken
-        return dict(zip(wanted, arrays, strict=True))
+        found = dict(zip(wanted, arrays, strict=True))
+        self._check_shapes(process, found, frame.rows)
+        return found
+
+    def _check_shapes(self, process: _Process, found: Answers, rows: int) -> None:
+        """A process that is not ours to trust has to keep to the schema, since others rely on it."""
+        for name, array in found.items():
+            got, wanted = array.shape, (rows, *self._shapes[name])
+            if got != wanted and (
+                len(got) != len(wanted) or any(w not in (-1, g) for g, w in zip(got, wanted, strict=True))
+            ):
+                process.kill()
+                raise RuntimeLost(f"the model's process answered {name!r} in shape {got}, not {wanted}")
+
+    def _able(self) -> _Process:
+        """The process, or a new one where the last call was interrupted: its answer may still be on the way."""
+        if self._process.interrupted and not self._closed:
+            self._process.close()
+            self._process = self._started()
+        return self._process
 
     def restart(self) -> None:
         """Replace the process by a new one, dead or not.
@@ -186,6 +206,7 @@ class _Process:
         self._reader.start()
         self.close = weakref.finalize(self, _end, ours, self._child, self._reader, folder)
         self.pid = self._child.pid
+        self.interrupted = False
 
     def alive(self) -> bool:
         """Whether the process runs."""
@@ -209,6 +230,10 @@ class _Process:
         except wire.Malformed as broken:
             self.kill()
             raise RuntimeLost(f"the model's process sent something that is no answer: {broken}") from broken
+        except BaseException:  # such as Ctrl-C: the next message would be answered by the answer to this one
+            self.interrupted = True
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """End the process at once."""

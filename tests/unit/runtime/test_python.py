@@ -176,6 +176,24 @@ def test_a_model_that_does_not_answer_is_stopped(tmp_path: Path) -> None:
         runtime.close()
 
 
+def test_an_interrupted_call_does_not_leave_its_answer_to_the_next(runtime: PythonRuntime) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Interrupted):
+            answer(runtime, 105)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert answer(runtime, 7) == 14
+
+
 def test_threads_take_turns_and_get_their_own_answers(runtime: PythonRuntime) -> None:
     wrong: list[tuple[float, float]] = []
 
