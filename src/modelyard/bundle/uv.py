@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from modelyard.bundle.memo import Memo
@@ -17,19 +17,23 @@ LIMIT = 600.0
 """Seconds after which an installation is given up."""
 
 _LOOK_UP_LIMIT = 30.0
+_IMPATIENT = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "1"}
+_asked_in_vain: set[str] = set()
 _WHEELS = Memo("wheel-hashes")
 _ADDRESS = re.compile(r"\b[a-z+]+://\S+")
 _LEFT_ALONE = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PROJECT_ENVIRONMENT", "UV_REQUIRE_HASHES"}
 
 
-def run(arguments: Sequence[str], *, given: str = "", seconds: float = LIMIT) -> str:
+def run(
+    arguments: Sequence[str], *, given: str = "", seconds: float = LIMIT, settings: Mapping[str, str] | None = None
+) -> str:
     """Run uv and return what it printed.
 
     Raises:
         EnvironmentFailed: with what uv says, without addresses.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _LEFT_ALONE}
-    environment |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+    environment |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", **(settings or {})}
     try:
         done = subprocess.run(
             [_binary(), *arguments], input=given, capture_output=True, text=True, timeout=seconds, env=environment
@@ -81,7 +85,8 @@ def install(python: Path, requirements: str, *, offline: bool, hashed: bool) -> 
 def wheel_hashes(pins: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """SHA-256 digests (hex) of the files that this Python and platform would install, for pins ``name==version``.
 
-    They are asked for once, from uv's cache if possible, and remembered. A pin that no index knows has none.
+    They are asked for once, from uv's cache if possible, and remembered. A pin that no index knows, or an index that
+    cannot be reached, gives none; this process does not ask for it again.
     """
     known: dict[str, tuple[str, ...]] = {}
     unknown = []
@@ -92,10 +97,12 @@ def wheel_hashes(pins: Iterable[str]) -> dict[str, tuple[str, ...]]:
         else:
             unknown.append(pin)
     for offline in (True, False):
+        unknown = [pin for pin in unknown if pin not in _asked_in_vain]
         for pin, digests in _look_up(unknown, offline=offline).items():
             known[pin] = digests
             _WHEELS.put(_question(pin), list(digests))
         unknown = [pin for pin in unknown if pin not in known]
+    _asked_in_vain.update(unknown)
     return known
 
 
@@ -125,7 +132,8 @@ def _names(text: str, pin: str) -> bool:
 def _resolved(pins: Sequence[str], *, offline: bool) -> str:
     options = ["--offline"] if offline else []
     arguments = ["pip", "compile", "--quiet", "--no-deps", "--no-header", "--format", "pylock.toml", *options]
-    return run([*arguments, "--python", sys.executable, "-"], given="\n".join(pins), seconds=_LOOK_UP_LIMIT)
+    asked = [*arguments, "--python", sys.executable, "-"]
+    return run(asked, given="\n".join(pins), seconds=_LOOK_UP_LIMIT, settings=_IMPATIENT)
 
 
 def _hashes_in(document: str) -> dict[str, tuple[str, ...]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -98,15 +99,31 @@ def _integrity(folder: Path, digest: str | None, work: Path) -> tuple[Bundle | N
 
 @contextmanager
 def _clean_folder(home: Home) -> Iterator[Path]:
-    """A new folder on the same disk as the environments, so that packages can be linked instead of copied."""
-    folder = home.create().environments / f"verify-{uuid4().hex[:12]}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A new folder on the same disk as the environments, so that packages can be linked instead of copied.
+
+    What verifications that were killed have left behind is cleared away: nobody holds the lock of such a folder.
+    """
+    parent = home.create().environments
+    for left in parent.glob(f"{_PREFIX}*.held"):
+        with left.open("w") as handle, suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _clear(left.with_suffix(""))
+    folder = parent / f"{_PREFIX}{uuid4().hex[:12]}"
+    with folder.with_suffix(".held").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            _clear(folder)
 
 
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_suffix(".held").unlink(missing_ok=True)
+
+
+_PREFIX = "verify-"
 _ENVIRONMENT = "environment"
 
 

@@ -12,9 +12,10 @@ from modelyard.domain.frame import Frame, Vector
 from modelyard.domain.golden import GoldenSet
 from modelyard.domain.parity import Mismatch, StageReport
 from modelyard.domain.schema import Column, Kind, Output, Schema
+from modelyard.home import Home
 from modelyard.verification.bulk import fits_csv, through_files
 from modelyard.verification.facts import cpu_name, host_facts
-from modelyard.verification.verify import joined, only_refused
+from modelyard.verification.verify import _clean_folder, joined, only_refused
 from modelyard.verification.wire import as_json_has_it
 from modelyard.verification.worktree import moved_on
 from small_bundles import SCHEMA, write_bundle
@@ -110,3 +111,15 @@ def test_without_a_working_copy_there_is_nothing_to_note(tmp_path, packed):
     assert moved_on(packed, tmp_path) == ()
     assert SCHEMA.layout == "dataframe"
     assert isinstance(packed.path, Path)
+
+
+def test_what_a_killed_verification_left_is_cleared_but_not_what_one_holds(tmp_path):
+    home = Home(tmp_path).create()
+    left = home.environments / "verify-dead"
+    left.mkdir()
+    (home.environments / "verify-dead.held").touch()
+    with _clean_folder(home) as first, _clean_folder(home) as second:
+        assert not left.exists()
+        assert first.is_dir()
+        assert second.is_dir()
+    assert list(home.environments.iterdir()) == []
