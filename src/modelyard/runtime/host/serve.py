@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import io
 import json
 import os
@@ -86,6 +87,8 @@ def _serve(stream: Stream) -> None:
     model = _opened(stream, json.loads(bytes(body)))
     if model is None:
         return
+    gc.collect()
+    gc.freeze()  # all that is loaded stays: the collector need not look at it again between two answers
     while True:
         kind, body = stream.receive()
         stream.send(_answer(model, kind, body))
