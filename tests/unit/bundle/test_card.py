@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-from small_bundles import write_bundle, write_line
-
 from modelyard.bundle.card import card
 from modelyard.domain.manifest import CompileAttempt
 from modelyard.domain.schema import Accepts, Column, Kind, Seen
+from small_bundles import write_bundle, write_line
 
 
 def test_a_compiled_version(tmp_path):
