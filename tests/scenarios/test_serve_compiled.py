@@ -220,6 +220,26 @@ def test_the_client_raises_the_server_s_errors(server: ServingProcess) -> None:
         nobody.predict("live", TABLE)
 
 
+def test_the_client_follows_a_deployment_to_a_version_that_takes_other_columns(tmp_path: Path) -> None:
+    narrow, wide = (compiled_bundles.write_compiled(tmp_path / str(width), width=width) for width in (3, 4))
+    control = ControlPlane(_desired(1, narrow, 1))
+    control.start()
+    try:
+        with serving(tmp_path / "server", "--desired", control.url) as server, my.Client(server.url) as client:
+            server.wait_ready()
+            assert client.predict("live", TABLE).tolist() == ["late", "late", "on time"]
+            control.state = _desired(2, wide, 2)
+            until(lambda: server.get("/status/live").json["deployments"][0]["version"] == 2, "the wide version")
+            with pytest.raises(InvalidInput, match="x3"):
+                client.predict("live", TABLE)
+            assert client.predict("live", TABLE.assign(x3=-9.0)).tolist() == ["on time"] * 3
+            control.state = _desired(3, narrow, 3)
+            until(lambda: server.get("/status/live").json["deployments"][0]["version"] == 3, "the narrow one again")
+            assert client.predict("live", TABLE).tolist() == ["late", "late", "on time"]
+    finally:
+        control.stop()
+
+
 def test_calls_and_labels_are_in_the_log(bundle: Bundle, tmp_path: Path) -> None:
     with serving(tmp_path, "--bundle", bundle.path, "--name", "live", "--records", tmp_path / "records") as server:
         server.wait_ready()
