@@ -40,6 +40,9 @@ from modelyard.serving.routes import Target, find
 from modelyard.serving.served import ServedVersion
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+LONG_BODY_BYTES, LONG_ROWS = 256 * 1024, 2000
+"""Bodies from here on are read and answers written in a thread, so that others are not kept waiting."""
+
 _REMEMBERED_PATHS = 1024
 
 _log = logging.getLogger("modelyard.serving")
@@ -147,10 +150,16 @@ class Application:
             raise NotOffered(oip.BINARY_HINT)
         if facts.media_type == "text/csv":
             raise UnknownEncoding("text/csv is not understood here; send JSON")
-        call = exchange.call = _READ[exchange.form](exchange.request, served.reader)
+        read = _READ[exchange.form]
+        if len(exchange.request) < LONG_BODY_BYTES:
+            call = exchange.call = read(exchange.request, served.reader)
+        else:
+            call = exchange.call = await served.aside(read, exchange.request, served.reader)
         answers = await served.answer(call.frame, call.outputs)
         ordered = answers if call.outputs is None else {name: answers[name] for name in call.outputs}
-        return _write(exchange, call, served, ordered)
+        if call.frame.rows < LONG_ROWS:
+            return _write(exchange, call, served, ordered)
+        return await served.aside(_write, exchange, call, served, ordered)
 
     def _only_deployment(self) -> str:
         names = self.services.plane.names()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from modelyard.serving.status import VersionStatus
 
 INLINE_SECONDS = 0.001
 """A call that takes longer than this is computed in a thread, so that others are not kept waiting."""
+
+Result = TypeVar("Result")
 
 THREADS = 4
 """Threads a version computes in; more calls than that wait their turn."""
@@ -105,8 +108,11 @@ class ServedVersion:
             return no_rows(self.schema, outputs)
         if self.pace.is_short(frame.rows):
             return self.runtime.predict(frame, outputs)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, self.runtime.predict, frame, outputs)
+        return await self.aside(self.runtime.predict, frame, outputs)
+
+    async def aside(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Do `work` in one of this version's threads, while the event loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
 
     def trouble(self) -> str:
         """Why it does not answer now; empty when it does."""

@@ -78,6 +78,15 @@ def test_every_form_gives_the_same_numbers(app: Application) -> None:
     assert labels["predictions"] == [post(app, "/predict/live", {"rows": [ROW]}).json["rows"][0]["predict"]]
 
 
+def test_long_tables_are_answered_like_short_ones(plane: DataPlane) -> None:
+    app = application(plane)
+    answers = post(app, "/predict/live", {"rows": [ROW] * 10_000}).json["rows"]
+    [short] = post(app, "/predict/live", {"rows": [ROW]}).json["rows"]
+    assert len(answers) == 10_000
+    assert all(answer["predict_proba"] == pytest.approx(short["predict_proba"], rel=1e-15) for answer in answers[::999])
+    assert post(app, "/predict/live", {"rows": [ROW] * 10_000 + [{}]}).status == 400
+
+
 def test_outputs_come_in_the_order_that_was_asked_for(app: Application) -> None:
     body = oip.write_request(FRAME, SCHEMA, outputs=["predict_proba", "predict"], id="7")
     document = post(app, "/v2/models/live/versions/3/infer", raw=body).json
