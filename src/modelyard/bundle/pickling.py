@@ -69,6 +69,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._note_imports(obj)
             return self._reduced_code(obj)
         reduced = super().reducer_override(obj)
+        if isinstance(obj, types.CellType):
+            reduced = self.dispatch_table[types.CellType](obj)
         if reduced is not NotImplemented:
             reduced = _ordered(reduced)
         elif _remembers_addresses(obj) or _holds_sets(obj):
