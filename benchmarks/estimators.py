@@ -3,8 +3,8 @@
     python -m benchmarks.estimators [--only REGEX] [--rows 300] [--golden 64] [--workers 2] [--fresh] [--json FILE]
 
 Each case is fitted, packed and put through ``modelyard verify``'s stages: in process, in a rebuilt environment, over
-HTTP one row at a time and in batches, and in bulk. The rebuilt environment is made once for each distinct lock and compared
-with the lock every time; ``--fresh`` rebuilds it for every case instead. One row is printed for each case, then totals.
+HTTP one row at a time and in batches, and in bulk. The rebuilt environment is made once for each distinct lock and
+compared with it every time; ``--fresh`` rebuilds it for every case. One row is printed for each case, then totals.
 Times are medians of one-row calls to the compiled form in this process and to the native form in its own.
 """
 
@@ -168,9 +168,8 @@ def main() -> int:
     from benchmarks import zoo
 
     cases = [case for case in zoo.cases() if re.search(options.only, case.name)]
-    print(
-        f"{'estimator':32} {'data':6} {'runs':6} {'numbers':10} {'error':>8} {'flips':>6} {'onnx us':>8} {'python':>8}  why"
-    )
+    measured = f"{'error':>8} {'flips':>6} {'onnx us':>8} {'python':>8}"
+    print(f"{'estimator':32} {'data':6} {'runs':6} {'numbers':10} {measured}  why")
     start, rows = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="modelyard-zoo-home-") as home:
         for row in sweep(cases, options, home):
