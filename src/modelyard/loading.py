@@ -9,6 +9,7 @@ from modelyard.bundle.layout import Bundle, open_bundle
 from modelyard.bundle.results import index_of, outputs_of, returned
 from modelyard.bundle.runtimes import open_runtime
 from modelyard.bundle.tabular import to_frame
+from modelyard.bundle.trust import require_trust
 from modelyard.domain.checks import check
 from modelyard.domain.frame import Answers
 from modelyard.domain.schema import Schema
@@ -79,34 +80,46 @@ class Loaded:
         return self._runtime.predict(frame, names)
 
 
-def load(ref: str | Path, home: str | Path | Home | None = None) -> Loaded:
+def load(ref: str | Path, home: str | Path | Home | None = None, *, trust_code: bool = False) -> Loaded:
     """Open a version for use in this process.
 
     Args:
         ref: ``name@3``, ``name@champion`` or ``name`` for the newest; or the path of a bundle's folder (a `Path`, or a
             text with a slash in it).
         home: where the registry is; see `Home.locate`.
+        trust_code: let a bundle that is not registered here run its own code.
 
     Raises:
+        PolicyDenied: the folder's bundle is not registered here and its model would run code.
         ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
         BundleRefused: its files are not those that were packed.
         EnvironmentFailed: its environment cannot be rebuilt here.
     """
     place = Home.locate(home)
-    bundle = find_bundle(ref, place)
+    bundle = find_bundle(ref, place, trust_code=trust_code)
     return Loaded(bundle, open_runtime(bundle, home=place))
 
 
-def find_bundle(ref: str | Path, home: Home) -> Bundle:
-    """The bundle that `ref` names, in the registry or as a folder; checked either way.
+def find_bundle(ref: str | Path, home: Home, *, trust_code: bool = False) -> Bundle:
+    """The bundle that `ref` names, in the registry or as a folder; checked either way, and about to be computed with.
 
     Raises:
+        PolicyDenied: the folder's bundle is not registered here and its model would run code.
         ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
         BundleRefused: its files are not those that were packed.
     """
-    if isinstance(ref, Path) or "/" in ref:
-        return open_bundle(Path(ref))
     from modelyard.registry import Registry
 
     with Registry.open(home) as registry:
-        return registry.bundle(ref)
+        if not names_folder(ref):
+            return registry.bundle(str(ref))
+        bundle = open_bundle(Path(ref))
+        # A compiled form is data; what the bundle holds of code is then not opened.
+        if bundle.manifest.runtime == "python":
+            require_trust(bundle.manifest, trusted=trust_code or registry.holds(bundle.digest))
+        return bundle
+
+
+def names_folder(ref: str | Path) -> bool:
+    """Whether `ref` is the path of a bundle rather than a version's name."""
+    return isinstance(ref, Path) or "/" in ref or Path(ref).is_dir()

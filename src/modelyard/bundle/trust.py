@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelyard.domain.manifest import Manifest, NativeForm
+from modelyard.errors import PolicyDenied
 
 KNOWN_PACKAGES = frozenset({"lightgbm", "numpy", "pandas", "scipy", "sklearn", "xgboost"})
 """Packages whose own types skops may build: their code came from an index, not from the bundle."""
@@ -16,6 +17,21 @@ def code_in(manifest: Manifest) -> tuple[str, ...]:
     native = [] if manifest.native is None else _native_code(manifest.native)
     modules = [f"{path}: module {module}" for module, path in sorted(manifest.code.modules.items())]
     return (*native, *modules)
+
+
+def require_trust(manifest: Manifest, *, trusted: bool) -> None:
+    """Refuse a bundle that holds code, unless the user said that it may run.
+
+    Raises:
+        PolicyDenied: listing what would run.
+    """
+    lines = code_in(manifest)
+    if lines and not trusted:
+        raise PolicyDenied(
+            f"{manifest.name}: this bundle is not registered here and holds code that would run on this machine when "
+            "its model is loaded; nothing of it was run:\n  " + "\n  ".join(lines) + "\n"
+            "If you trust where it came from, say --trust-code (trust_code=True in Python)"
+        )
 
 
 def _native_code(native: NativeForm) -> list[str]:

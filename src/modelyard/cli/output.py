@@ -27,6 +27,11 @@ EXIT_CODES: dict[type[ModelyardError], int] = {
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 """The option that every command has."""
 
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Let a bundle that is not registered here run the code it brings.")
+]
+"""The option of commands that compute with a bundle's folder."""
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

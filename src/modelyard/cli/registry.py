@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelyard.cli.output import Json, emit, err, out, reported_errors
+from modelyard.cli.output import Json, emit, out, reported_errors
 
 if TYPE_CHECKING:
-    from modelyard.bundle.layout import Bundle
     from modelyard.registry import Model, Registry, Version
 
 app = typer.Typer()
@@ -118,29 +117,15 @@ def import_(
 
     from modelyard.bundle.archive import import_file
     from modelyard.bundle.layout import open_bundle
+    from modelyard.bundle.trust import require_trust
 
     with reported_errors(as_json), _registry() as registry:
         with tempfile.TemporaryDirectory(dir=registry.home.cache, prefix="import-") as folder:
             bundle = open_bundle(source) if source.is_dir() else import_file(source, Path(folder) / "bundle")
-            _require_trust(bundle, trust_code)
+            require_trust(bundle.manifest, trusted=trust_code)
             version = registry.register(bundle)
         facts = _facts(registry, version)
         emit(facts, as_json, lambda: out.print(f"{version.ref} is registered; next: modelyard verify {version.ref}"))
-
-
-def _require_trust(bundle: Bundle, trusted: bool) -> None:
-    """List what would run and refuse, unless the user said that it may."""
-    from modelyard.bundle.trust import code_in
-    from modelyard.errors import PolicyDenied
-
-    lines = code_in(bundle.manifest)
-    if trusted or not lines:
-        return
-    err.print("\n".join(lines), markup=False)
-    raise PolicyDenied(
-        f"{bundle.manifest.name}: this bundle holds code that would run on this machine when its model is loaded "
-        "(listed above); nothing of it was run. If you trust where it came from, say --trust-code"
-    )
 
 
 def user() -> str:

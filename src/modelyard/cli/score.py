@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from modelyard.cli.output import Json, emit, err, out, reported_errors
+from modelyard.cli.output import Json, TrustCode, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.scoring import Scored
@@ -29,6 +29,7 @@ def score(
         typer.Option("--refused", help="A row that the model does not take: stop, or keep it without an answer."),
     ] = "fail",
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads that the model computes with.")] = 1,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Predict a whole CSV or Parquet file of any size, with the numbers that the version answers online.
@@ -38,7 +39,8 @@ def score(
     Example: modelyard score flights-delay@3 --input march.parquet --output march-scored.parquet
     """
     with reported_errors(as_json):
-        done = _score(ref, source, target, keep.split(",") if keep is not None else None, refused, threads)
+        kept = keep.split(",") if keep is not None else None
+        done = _score(ref, source, target, kept, refused, threads, trust_code)
         document = {
             "input": str(source),
             "output": str(target),
@@ -50,7 +52,13 @@ def score(
 
 
 def _score(
-    ref: str, source: Path, target: Path, keep: list[str] | None, refused: Literal["fail", "mark"], threads: int
+    ref: str,
+    source: Path,
+    target: Path,
+    keep: list[str] | None,
+    refused: Literal["fail", "mark"],
+    threads: int,
+    trust_code: bool,
 ) -> Scored:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -60,7 +68,7 @@ def _score(
     from modelyard.scoring import score_file
 
     home = Home.locate()
-    bundle = find_bundle(ref, home)
+    bundle = find_bundle(ref, home, trust_code=trust_code)
     shown = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*shown, console=err, transient=True) as bars:
         task = bars.add_task("opening the model", total=1.0)

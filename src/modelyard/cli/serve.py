@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelyard.cli.output import Json, emit, err, out, reported_errors
+from modelyard.cli.output import Json, TrustCode, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.home import Home
@@ -43,6 +43,7 @@ def serve(
     records: Annotated[
         Path | None, typer.Option("--records", metavar="DIR", help="Where records go, if not to the home's folder.")
     ] = None,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Serve one version until Ctrl-C, with no control plane. It answers once it has reproduced its golden set.
@@ -55,7 +56,7 @@ def serve(
         from modelyard.serving.server import check_host, listen, url_of
 
         home = Home.locate()
-        chosen = _choose(ref, home)
+        chosen = _choose(ref, home, trust_code)
         called = check_name(name or chosen.model, "deployment")
         listener = listen(check_host(host, allow_remote), port)
         listener.set_inheritable(True)
@@ -71,11 +72,11 @@ def serve(
     os.execv(sys.executable, command)  # noqa: S606
 
 
-def _choose(ref: str, home: Home) -> _Chosen:
-    if "/" in ref or Path(ref).is_dir():
-        from modelyard.bundle.layout import open_bundle
+def _choose(ref: str, home: Home, trust_code: bool) -> _Chosen:
+    from modelyard.loading import find_bundle, names_folder
 
-        bundle = open_bundle(Path(ref))
+    if names_folder(ref):
+        bundle = find_bundle(Path(ref), home, trust_code=trust_code)
         return _Chosen(bundle.manifest.name, 1, bundle.digest, bundle.path.absolute(), None)
     from modelyard.registry import Registry
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from modelyard.cli.output import Json, emit, err, out, reported_errors
+from modelyard.cli.output import Json, TrustCode, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.domain.parity import ParityReport, StageReport
+    from modelyard.registry import Registry
 
 app = typer.Typer()
 
@@ -23,6 +24,7 @@ def verify(
         list[str] | None,
         typer.Option("--with", metavar="PKG==VERSION", help="What if this package were another version? Not a proof."),
     ] = None,
+    trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
     """Prove a version: rebuild its environment, start it as production would, and compare with training's answers.
@@ -33,13 +35,13 @@ def verify(
     Example: modelyard verify flights-delay@3
     """
     with reported_errors(as_json):
-        report = _verify(ref, tuple(what_if or ()), quiet=as_json)
+        report = _verify(ref, tuple(what_if or ()), trust_code, quiet=as_json)
         emit(report, as_json, lambda: _print_verdict(report))
     if not report.passed:
         raise typer.Exit(1)
 
 
-def _verify(ref: str, overrides: tuple[str, ...], *, quiet: bool) -> ParityReport:
+def _verify(ref: str, overrides: tuple[str, ...], trust_code: bool, *, quiet: bool) -> ParityReport:
     from modelyard.home import Home
     from modelyard.verification import verify as run
 
@@ -54,15 +56,30 @@ def _verify(ref: str, overrides: tuple[str, ...], *, quiet: bool) -> ParityRepor
                 _print_stage(report)
 
         shared: dict[str, Any] = {"home": home, "overrides": overrides, "progress": say, "on_stage": tell}
-        if "/" in ref or Path(ref).is_dir():
-            return run(Path(ref), ref, **shared)
+        from modelyard.loading import names_folder
         from modelyard.registry import Registry
 
         with Registry.open(home) as registry:
+            if names_folder(ref):
+                _require_trust(Path(ref), registry, trust_code)
+                return run(Path(ref), ref, **shared)
             version = registry.version(ref)
             report = run(version.path, version.ref, digest=version.digest, **shared)
             registry.add_report(version, report)
             return report
+
+
+def _require_trust(folder: Path, registry: Registry, trust_code: bool) -> None:
+    """Refuse foreign code before it runs; what is wrong with the folder itself is for the report to say."""
+    from modelyard.bundle.layout import open_bundle
+    from modelyard.bundle.trust import require_trust
+    from modelyard.errors import BundleRefused
+
+    try:
+        bundle = open_bundle(folder)
+    except BundleRefused:
+        return
+    require_trust(bundle.manifest, trusted=trust_code or registry.holds(bundle.digest))
 
 
 _COUNTED = {"integrity": "golden rows", "environment": "distributions"}

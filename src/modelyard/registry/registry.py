@@ -183,6 +183,11 @@ class Registry:
         except FileNotFoundError as error:
             raise BundleRefused(f"{version.ref}: its bundle is gone from {version.path}") from error
 
+    def holds(self, digest: str) -> bool:
+        """Whether some version here has the bundle of that digest."""
+        with self.database.read() as connection:
+            return connection.execute(select(versions.c.number).where(versions.c.digest == digest)).first() is not None
+
     def folder(self, digest: str) -> Path:
         """Where the files of the bundle of that digest lie on this machine."""
         return self._store.locate(digest)

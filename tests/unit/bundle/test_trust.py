@@ -3,8 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.bundle.trust import code_in
+from modelyard.bundle.trust import code_in, require_trust
 from modelyard.domain.manifest import Code, Manifest, NativeForm
+from modelyard.errors import PolicyDenied
+from modelyard.home import Home
+from modelyard.loading import find_bundle
+from modelyard.registry import Registry
 from small_bundles import write_bundle
 
 
@@ -28,3 +32,22 @@ def test_modules_and_foreign_types_are_listed(plain: Manifest) -> None:
     code = Code(modules={"steps": "code/steps.py"})
     listed = code_in(replace(plain, native=native, code=code))
     assert listed == ("model/native.skops (skops): it builds a os.system", "code/steps.py: module steps")
+
+
+def test_a_bundle_with_code_is_refused_unless_it_is_trusted(tmp_path: Path, plain: Manifest) -> None:
+    foreign = write_bundle(tmp_path / "foreign", runs_code=True).manifest
+    with pytest.raises(PolicyDenied, match=r"model/native\.skops.*runs code(.|\n)*--trust-code"):
+        require_trust(foreign, trusted=False)
+    require_trust(foreign, trusted=True)
+    require_trust(plain, trusted=False)
+
+
+def test_a_folder_is_trusted_when_its_bundle_is_registered_here(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    foreign = write_bundle(tmp_path / "foreign", runs_code=True)
+    with pytest.raises(PolicyDenied, match="not registered here"):
+        find_bundle(foreign.path, home)
+    assert find_bundle(foreign.path, home, trust_code=True).digest == foreign.digest
+    with Registry.open(home) as registry:
+        registry.register(foreign)
+    assert find_bundle(foreign.path, home).digest == foreign.digest
