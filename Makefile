@@ -31,7 +31,7 @@ lint: $(READY)   ## ruff, mypy and the import rules
 	$(BIN)/lint-imports
 
 test: $(READY) lint  ## All checks and all tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 faults: $(READY) ## The long form of the fault tests: 100 kills
 	MODELYARD_KILLS=100 $(BIN)/pytest tests/faults $(ARGS)
