@@ -17,9 +17,7 @@ def reference() -> str:
     """The whole reference as Markdown, in the order in which the program lists its commands."""
     group: Any = typer.main.get_command(app)
     root = group.context_class(group, info_name="modelyard")
-    pages = [
-        "# Command line\n\nWritten by `make docs`. Every command takes `--json` and `--help`.\n"
-    ]
+    pages = ["# Command line\n\nWritten by `make docs`. Every command takes `--json` and `--help`.\n"]
     pages += [page(group.get_command(root, name), root, name, level=2) for name in COMMANDS]
     return "\n".join(pages)
 

@@ -25,7 +25,6 @@ from modelyard.domain.parity import ParityReport, StageReport
 from modelyard.registry import Registry, Version
 from modelyard.verification import verify
 
-
 PACKAGE = "handmadecelsius"
 
 FEATURES = f'''
