@@ -21,7 +21,7 @@ _LOGISTIC = ("binary:logistic", "reg:logistic")
 
 
 def _logit(share: np.float32) -> np.float32:
-    return -np.log(np.float32(1.0) / share - np.float32(1.0))
+    return np.float32(-np.log(np.float32(1.0) / share - np.float32(1.0)))
 
 
 @dataclass(slots=True)

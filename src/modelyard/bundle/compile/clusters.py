@@ -9,7 +9,7 @@ import numpy as np
 from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, emits
 from modelyard.bundle.compile.graph import Value
 from modelyard.bundle.compile.linear import NaiveBayes
-from modelyard.bundle.compile.neighbours import distances
+from modelyard.bundle.compile.neighbours import distances, searched
 from modelyard.bundle.compile.table import Table, matrix
 from modelyard.bundle.compile.vectors import expanded_distances, sign_marks, square_sums
 from modelyard.domain.frame import Array
@@ -21,15 +21,8 @@ def nearest_centre(x: Value, centres: Array) -> Value:
 
 
 def first_within_reach(x: Value, points: Array) -> Value:
-    """The position of the nearest point as ``sklearn.metrics.pairwise_distances_argmin`` finds it.
-
-    Beyond the largest double it takes the undefined for zero, and where nothing is smaller, names the first point.
-    """
-    graph = x.graph
-    largest = float(np.finfo(np.float64).max)
-    distance = x.square().sum() + (x @ points.T) * -2.0 + square_sums(points)
-    distance = graph.where(distance > 0.0, distance, 0.0)
-    return graph.where(distance < largest, distance, largest).argmin()
+    """The position of the nearest point as ``sklearn.metrics.pairwise_distances_argmin`` finds it."""
+    return searched(x, points).argmin()
 
 
 class Centres(Emitter):

@@ -11,10 +11,11 @@ import numpy as np
 
 from modelyard.bundle.compile.emit import Answer, Labels, emitter, precision
 from modelyard.bundle.compile.finished import finished
-from modelyard.bundle.compile.graph import DTYPE_NAME, Graph, NoConverter, Value
+from modelyard.bundle.compile.graph import DTYPE_NAME, Graph, NoConverter, NoDoubleConverter, Value
 from modelyard.bundle.compile.table import MISSING_TEXT, Table, feed_kind, input_table
+from modelyard.bundle.compile.trials import differs
 from modelyard.bundle.frameworks.base import Framework
-from modelyard.bundle.parity import replay
+from modelyard.bundle.parity import Mode, replay
 from modelyard.domain.golden import GoldenSet
 from modelyard.domain.manifest import CompileAttempt, CompiledForm, Feed, Fetch, Tolerance
 from modelyard.domain.schema import Column, Kind, Output, Schema
@@ -25,6 +26,8 @@ PATH = "model/model.onnx"
 """Where the compiled form is in a bundle."""
 
 Precision: TypeAlias = Literal["float32", "float64", "native"]
+
+_MODES: tuple[Mode, ...] = ("single", "batch")
 
 Compiled: TypeAlias = tuple[bytes | None, CompiledForm | None, tuple[CompileAttempt, ...]]
 
@@ -48,11 +51,13 @@ def compile_estimator(
     """
     attempts: list[CompileAttempt] = []
     for kind, write in _plans(estimator, schema, framework):
-        draft, attempt = _attempt(kind, write, golden, schema, tolerance)
+        draft, attempt, more = _written(kind, write)
+        if draft is not None:
+            attempt = _judged(draft, estimator, golden, schema, tolerance)
         attempts.append(attempt)
         if attempt.outcome == "taken" and draft is not None:
             return draft.model, draft.form, tuple(attempts)
-        if draft is None or not draft.repeat:
+        if not more:
             break
     return None, None, tuple(attempts)
 
@@ -65,39 +70,37 @@ def _plans(estimator: Any, schema: Schema, framework: Framework) -> Iterator[tup
     yield "float32", lambda: write_graph(estimator, schema, "float32")
 
 
-def _attempt(
-    kind: Precision, write: Callable[[], _Draft], golden: GoldenSet, schema: Schema, tolerance: Tolerance
-) -> tuple[_Draft | None, CompileAttempt]:
+def _written(kind: Precision, write: Callable[[], _Draft]) -> tuple[_Draft | None, CompileAttempt, bool]:
+    """A graph or why there is none, and whether another precision could fare better."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             draft = write()
     except NoConverter as missing:
-        return None, CompileAttempt(kind, "no converter", str(missing))
+        return None, CompileAttempt(kind, "no converter", str(missing)), isinstance(missing, NoDoubleConverter)
     except Exception as error:  # noqa: BLE001 - others' converters raise anything; the native form is there
-        return None, CompileAttempt(kind, "failed", f"{type(error).__name__}: {error}")
-    outcome, reason = _judge(draft, golden, schema, tolerance)
-    return draft, CompileAttempt(kind, outcome, reason)
+        return None, CompileAttempt(kind, "failed", f"{type(error).__name__}: {error}"), False
+    return draft, CompileAttempt(kind, "taken"), draft.repeat
 
 
-def _judge(
-    draft: _Draft, golden: GoldenSet, schema: Schema, tolerance: Tolerance
-) -> tuple[Literal["taken", "not equal", "failed"], str]:
-    """Replay the golden set on a graph, both ways."""
+def _judged(draft: _Draft, estimator: Any, golden: GoldenSet, schema: Schema, tolerance: Tolerance) -> CompileAttempt:
+    """Replay the golden set on a graph, both ways, then try it on more rows."""
+    kind = draft.form.precision
     try:
         runtime = OnnxRuntime(draft.model, draft.form, schema)
     except ModelyardError as error:
-        return "failed", str(error)
+        return CompileAttempt(kind, "failed", str(error))
     try:
-        for mode in ("single", "batch"):
+        for mode in _MODES:
             report = replay(runtime.predict, golden, schema, tolerance, mode, "in process")
             if not report.passed:
-                return "not equal", report.reason
+                return CompileAttempt(kind, "not equal", report.reason)
+        reason = "" if kind == "native" else differs(runtime, estimator, golden, schema, tolerance)
     except Exception as error:  # noqa: BLE001 - a graph that breaks is not taken, whatever it raises
-        return "failed", f"{type(error).__name__}: {error}"
+        return CompileAttempt(kind, "failed", f"{type(error).__name__}: {error}")
     finally:
         runtime.close()
-    return "taken", ""
+    return CompileAttempt(kind, "not equal" if reason else "taken", reason)
 
 
 def write_graph(estimator: Any, schema: Schema, kind: Literal["float64", "float32"]) -> _Draft:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,13 +60,20 @@ class SimpleImputerEmitter(Emitter):
         statistics = np.asarray(imputer.statistics_, dtype=object)
         parts: list[Table] = []
         start = 0
-        for block in self.table.blocks:
+        for block in self._as_filled():
             chosen = statistics[start : start + block.width]
             parts.extend(self._filled(block, chosen))
             start += block.width
         if imputer.add_indicator:
             parts.append(_indicator(self.table, imputer.indicator_))
         return side_by_side(self.graph, parts, sparse=self.table.sparse)
+
+    def _as_filled(self) -> tuple[Block, ...]:
+        """The blocks, numbers as doubles: the library makes one array of them, single only if all of them are."""
+        blocks = self.table.blocks
+        if all(block.value.kind == "f4" for block in blocks):
+            return blocks
+        return tuple(block if block.is_text else replace(block, value=block.value.cast("f8")) for block in blocks)
 
     def _filled(self, block: Block, statistics: Array) -> Iterator[Table]:
         kept = [at for at, value in enumerate(statistics) if self.estimator.keep_empty_features or not is_nan(value)]

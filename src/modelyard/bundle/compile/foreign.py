@@ -6,7 +6,7 @@ import importlib.util
 from typing import Any
 
 from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, Labels, current_precision, otherwise
-from modelyard.bundle.compile.graph import Graph, NoConverter, Value
+from modelyard.bundle.compile.graph import Graph, NoConverter, NoDoubleConverter, Value
 from modelyard.bundle.compile.table import Table
 
 _OPSET = {"": 21, "ai.onnx.ml": 3}
@@ -45,7 +45,8 @@ class ForeignEmitter(Emitter):
             )
         except Exception as error:
             text = str(error).strip().partition("\n")[0]
-            raise self.refuse(f"skl2onnx {skl2onnx.__version__}: {text[:200]}") from error
+            kind_of_error = NoDoubleConverter if kind == "f8" else NoConverter
+            raise kind_of_error(f"{type(estimator).__name__}: skl2onnx {skl2onnx.__version__}: {text[:200]}") from error
         outputs = _inline(self.graph, model, self.x.cast(kind))
         self.graph.foreign.append(f"skl2onnx {skl2onnx.__version__}")
         if classifier:
@@ -71,6 +72,8 @@ class ForeignEmitter(Emitter):
 
 def _inline(graph: Graph, model: Any, x: Value) -> list[Value]:
     """Take the nodes of a model with one input into a graph; gives its outputs as doubles, integers or texts."""
+    if model.functions:
+        raise NoConverter("skl2onnx writes functions of its own, which are not taken over")
     prefix = graph.fresh_prefix()
     body = model.graph
     names = {body.input[0].name: x.name, "": ""}

@@ -44,6 +44,10 @@ class NoConverter(Exception):
     """This estimator, or this way of using it, has no compiled form. The text says which and why."""
 
 
+class NoDoubleConverter(NoConverter):
+    """Others' converter refuses it in double precision; single precision may still work."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """One tensor of a graph under construction."""
@@ -249,7 +253,7 @@ class Graph:
         return f"{prefix}{self._names}"
 
     def input(self, name: str, kind: Kind, width: int | None = 1) -> Value:
-        """A matrix that comes from outside, of `width` columns (None: any)."""
+        """A matrix that comes from outside, of `width` columns; with None a single value."""
         self._inputs[name] = (kind, width)
         return Value(self, name, kind)
 
@@ -369,7 +373,7 @@ class Graph:
         outputs = [helper.make_tensor_value_info(name, _PROTO[value.kind], None) for name, value in self._outputs]
         renames = [helper.make_node("Identity", [value.name], [name]) for name, value in self._outputs]
         inputs = [
-            helper.make_tensor_value_info(name, _PROTO[kind], None if width is None else [None, width])
+            helper.make_tensor_value_info(name, _PROTO[kind], [] if width is None else [None, width])
             for name, (kind, width) in self._inputs.items()
         ]
         constants = [tensor for tensor in self._initializers if tensor.name in used]

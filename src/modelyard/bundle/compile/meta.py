@@ -11,6 +11,7 @@ from modelyard.bundle.compile.clusters import first_within_reach
 from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, Labels, Regressor, emits, emitter
 from modelyard.bundle.compile.graph import Value
 from modelyard.bundle.compile.linear import shares, with_complement
+from modelyard.bundle.compile.neighbours import first_found
 from modelyard.bundle.compile.preprocessing import constant_table
 from modelyard.bundle.compile.special import interpolate
 from modelyard.bundle.compile.table import Table, matrix, side_by_side
@@ -23,6 +24,9 @@ from modelyard.bundle.compile.trees import (
 )
 from modelyard.bundle.compile.vectors import expanded_distances, one_against_one, squared_distances
 from modelyard.domain.frame import Array
+
+_LEAST_PROBABILITY = 1e-12
+"""What the library adds to probabilities before it takes their logarithm."""
 
 _TREE_REGRESSORS = ("DecisionTreeRegressor", "ExtraTreeRegressor")
 _TREE_CLASSIFIERS = ("DecisionTreeClassifier", "ExtraTreeClassifier")
@@ -311,7 +315,7 @@ class CalibratedEmitter(Members, Classifier):
         if not scored and classes == 2:
             scores = scores.columns([1])
         if calibrated.method == "temperature":
-            raise self.refuse("no converter for temperature scaling")
+            return _tidied(_tempered(calibrated.calibrators[0], scores, scored=scored, classes=classes))
         own = list(calibrated.estimator.classes_)
         if own != list(calibrated.classes):
             raise self.refuse("a member that has not seen every class")
@@ -321,6 +325,15 @@ class CalibratedEmitter(Members, Classifier):
         values = self.graph.concat(columns)
         total = values.sum()
         return _tidied(self.graph.where(total.equals(0.0), 1.0 / classes, values / total))
+
+
+def _tempered(calibrator: Any, scores: Value, *, scored: bool, classes: int) -> Value:
+    """Softmax of scaled logits: decisions as they are, probabilities as logarithms."""
+    if classes == 2:
+        scores = scores.graph.concat([-scores if scored else 1.0 - scores, scores])
+    if not scored:
+        scores = (scores + _LEAST_PROBABILITY).log()
+    return (scores * float(calibrator.beta_)).softmax()
 
 
 def _tidied(values: Value) -> Value:
@@ -522,7 +535,11 @@ class PropagationEmitter(Classifier):
         if len(np.unique(points, axis=0)) < len(points):
             raise self.refuse("equal training rows: which of them counts as nearer is up to the search tree")
         count = int(model.n_neighbors)
-        _, positions = self.graph.topk(squared_distances(self.x, points), count, largest=False)
+        if model.nn_fit._fit_method == "brute":
+            positions = first_found(self.x, points, count)
+        else:
+            distance, positions = self.graph.topk(squared_distances(self.x, points), count, largest=False)
+            positions = self.graph.where(distance.equals(np.inf), 0, positions)
         return positions.rows_of(np.eye(len(points))).reshape(-1, count, len(points)).sum().reshape(-1, len(points))
 
 

@@ -10,7 +10,14 @@ from scipy.spatial.distance import cdist
 
 from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, Labels, Regressor, emits
 from modelyard.bundle.compile.graph import Value
-from modelyard.bundle.compile.vectors import city_distances, dense, differences, sign_marks, squared_distances
+from modelyard.bundle.compile.vectors import (
+    city_distances,
+    dense,
+    differences,
+    sign_marks,
+    square_sums,
+    squared_distances,
+)
 from modelyard.domain.frame import Array
 
 _ASKED = 256
@@ -36,6 +43,25 @@ def distances(x: Value, points: Array, metric: str, power: float) -> Value | Non
     if metric == "minkowski":
         return (differences(x, points).abs() ** float(power)).sum(2).reshape(-1, len(points)) ** (1.0 / float(power))
     return None
+
+
+def searched(x: Value, points: Array) -> Value:
+    """What ``sklearn.metrics.pairwise_distances_argmin`` and exhaustive searches put in order.
+
+    Beyond the largest double the undefined counts as zero, and everything else as the largest double.
+    """
+    graph = x.graph
+    graph.needs_cells(len(points))
+    largest = float(np.finfo(np.float64).max)
+    distance = x.square().sum() + (x @ points.T) * -2.0 + square_sums(points)
+    distance = graph.where(distance > 0.0, distance, 0.0)
+    return graph.where(distance < largest, distance, largest)
+
+
+def first_found(x: Value, points: Array, count: int) -> Value:
+    """Positions of the nearest points as an exhaustive search finds them."""
+    order, positions = x.graph.topk(searched(x, points), count, largest=False)
+    return x.graph.where(order.equals(float(np.finfo(np.float64).max)), 0, positions)
 
 
 def _exact_distances(rows: Array, points: Array, model: Any) -> Array:
@@ -71,9 +97,18 @@ class Neighbours(Emitter):
     def nearest(self, count: int) -> tuple[Value, Value]:
         """Distances and positions of the nearest training rows, nearest first."""
         self._check_order(count)
+        model = self.estimator
+        if model._fit_method == "brute" and model.effective_metric_ == "euclidean":
+            return self._searched(count)
         distance, positions = self.graph.topk(self.all_distances, count, largest=False)
         # Beyond the largest double every search of the library names the first training row.
         return distance, self.graph.where(distance.equals(np.inf), 0, positions)
+
+    def _searched(self, count: int) -> tuple[Value, Value]:
+        """Nearest rows as the library's exhaustive search finds them, by `searched`, with exact distances."""
+        positions = first_found(self.x, dense(self.estimator._fit_X), count)
+        exact = self.graph.node("GatherElements", (self.all_distances, positions), "f8", axis=1)
+        return exact, positions
 
     def _check_order(self, count: int) -> None:
         """Refuse where rounding decides which rows are nearest: new rows would get other neighbours than in training.

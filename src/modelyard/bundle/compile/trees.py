@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
-from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, Labels, Regressor, emits, transformed
+from modelyard.bundle.compile.emit import Answer, Classifier, Emitter, Labels, Regressor, emits, emitter, transformed
 from modelyard.bundle.compile.graph import Value
 from modelyard.bundle.compile.linear import with_complement
 from modelyard.bundle.compile.table import Table, matrix, side_by_side
@@ -263,7 +263,9 @@ class BoostingRegressorEmitter(Regressor):
         if isinstance(model.init_, str) and model.init_ == "zero":
             return np.zeros((1, width))
         if type(model.init_).__name__ not in ("DummyRegressor", "DummyClassifier"):
-            raise self.refuse("no converter for an estimator as init")
+            if hasattr(model, "classes_"):
+                raise self.refuse("no converter for an estimator as init")
+            return emitter(self.graph, model.init_, matrix(single_precision(self.x), self.width)).value("predict")
         line = model._raw_predict_init(np.zeros((1, model.n_features_in_), dtype=np.float32))
         return np.asarray(line, dtype=np.float64).reshape(1, -1)
 
