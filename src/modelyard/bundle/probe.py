@@ -223,7 +223,12 @@ def _distinct(seen: Vector) -> list[Any]:
 def _closed_set(
     column: Column, asked: _Asked, distinct: Sequence[Any], known: Sequence[Scalar] | None
 ) -> tuple[Scalar, ...] | None:
-    """The complete set of values taken, if the estimator refuses every value outside of it; else None."""
+    """The complete set of values taken, if the estimator refuses every value outside of it; else None.
+
+    The positions of an array may each have a set of their own, which one column cannot say: then it is None.
+    """
+    if column.shape:
+        return None
     if column.kind is Kind.BOOL:
         taken = asked.accepted([False, True])
         return None if len(taken) == 2 else tuple(taken)

@@ -7,6 +7,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import CategoricalNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, PolynomialFeatures, StandardScaler
 
@@ -149,3 +150,10 @@ def test_an_estimator_that_answers_nothing_cannot_be_packed():
     estimator = LogisticRegression().fit(np.ones((4, 2)) * [[1], [2], [3], [4]], [0, 0, 1, 1])
     with pytest.raises(CannotPack, match="answers no row of the sample: ValueError"):
         probed(estimator, np.ones((4, 3)))
+
+
+def test_an_array_whose_positions_take_different_codes_has_no_closed_set():
+    X = np.array([[0, 0], [1, 1], [2, 0], [3, 1]] * 5, dtype=float)
+    found = probed(CategoricalNB().fit(X, X[:, 1]), X)["X"]
+    assert found.accepts.categories is None
+    assert (found.accepts.minimum, found.accepts.maximum) == (0.0, 3.0)
