@@ -468,7 +468,7 @@ def one_row_of_numbers() -> Trained:
     return Trained(IsotonicRegression(out_of_bounds="clip").fit(sample, sample**3), sample, fresh)
 
 
-# ------------------------------------------------------------------------------------------------------ kinds of answers
+# ---------------------------------------------------------------------------------------------------- kinds of answers
 
 
 @case
