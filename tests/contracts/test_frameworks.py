@@ -237,6 +237,6 @@ def test_a_process_of_its_own_answers_the_same(case: Case, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("framework", catalogue.frameworks(), ids=lambda framework: framework.name)
-@pytest.mark.parametrize("thing", [None, 3, "text", object(), int, [1, 2]], ids=repr)
+@pytest.mark.parametrize("thing", [None, 3, "text", object(), int, [1, 2]], ids=lambda thing: type(thing).__name__)
 def test_what_is_no_model_is_not_known(framework: Any, thing: Any) -> None:
     assert not framework.handles(thing)
