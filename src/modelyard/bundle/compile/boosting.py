@@ -83,9 +83,19 @@ def read_xgboost(booster: Any, last_round: int | None) -> Boosted:
         count = int(model["iteration_indptr"][last_round])
     made = Boosted(objective=learner["objective"]["name"], start=_xgboost_start(learner))
     for at, tree in enumerate(model["trees"][:count]):
-        scale = 1.0 if weights is None else float(np.float32(weights[at]))
-        made.add(*_xgboost_tree(tree, scale), int(model["tree_info"][at]))
+        read, values = _xgboost_tree(tree)
+        target = int(model["tree_info"][at])
+        if weights is not None:
+            values = _dropped(values, made.start[0, target], weights[at])
+        made.add(read, values, target)
     return made
+
+
+def _dropped(values: Array, start: float, weight: float) -> Array:
+    """Leaf values of a tree with a weight, as the library computes them: through the start value and back."""
+    base = np.float32(start)
+    single: Array = ((base + values.astype(np.float32)) - base) * np.float32(weight)
+    return single.astype(np.float64)
 
 
 def _xgboost_start(learner: dict[str, Any]) -> Array:
@@ -103,7 +113,7 @@ def _xgboost_start(learner: dict[str, Any]) -> Array:
     return np.broadcast_to(base.reshape(1, -1), (1, width)).copy()
 
 
-def _xgboost_tree(tree: dict[str, Any], scale: float) -> tuple[Tree, Array]:
+def _xgboost_tree(tree: dict[str, Any]) -> tuple[Tree, Array]:
     if int(tree["tree_param"].get("size_leaf_vector", "1")) > 1:
         raise NoConverter("XGBoost: no converter for trees with several answers a leaf")
     if any(tree["split_type"]):
@@ -119,7 +129,7 @@ def _xgboost_tree(tree: dict[str, Any], scale: float) -> tuple[Tree, Array]:
         missing_left=np.array(tree["default_left"]) != 0,
         mode=LESS,
     )
-    return made, (conditions.astype(np.float32) * np.float32(scale)).astype(np.float64)
+    return made, conditions
 
 
 class XGBoostModel(Regressor):

@@ -431,6 +431,8 @@ def _reads(node: onnx.NodeProto) -> set[str]:
 
 def _tensor(name: str, data: Array, kind: Kind) -> onnx.TensorProto:
     if kind == "str":
-        texts: Any = [str(text).encode() for text in data.flat]
-        return helper.make_tensor(name, TensorProto.STRING, data.shape, texts)
+        # Not by onnx's helpers: numpy's byte strings lose zeros at their end.
+        tensor = onnx.TensorProto(name=name, data_type=TensorProto.STRING, dims=data.shape)
+        tensor.string_data.extend(str(text).encode() for text in data.flat)
+        return tensor
     return numpy_helper.from_array(data, name)

@@ -524,23 +524,22 @@ class PropagationEmitter(Classifier):
         model = self.estimator
         points = np.asarray(model.X_.toarray() if hasattr(model.X_, "toarray") else model.X_, dtype=np.float64)
         spread = np.asarray(model.label_distributions_, dtype=np.float64)
-        return shares(self._weights(points) @ spread)
-
-    def _weights(self, points: Array) -> Value:
-        model = self.estimator
         if model.kernel == "rbf":
-            return (expanded_distances(self.x, points) * -float(model.gamma)).exp()
+            return shares((expanded_distances(self.x, points) * -float(model.gamma)).exp() @ spread)
+        count = int(model.n_neighbors)
+        lines = self._nearest(points, count).rows_of(spread).reshape(-1, count, spread.shape[1])
+        return shares(lines.sum().reshape(-1, spread.shape[1]))
+
+    def _nearest(self, points: Array, count: int) -> Value:
+        model = self.estimator
         if model.kernel != "knn":
             raise self.refuse("no converter for kernels given as functions")
         if len(np.unique(points, axis=0)) < len(points):
             raise self.refuse("equal training rows: which of them counts as nearer is up to the search tree")
-        count = int(model.n_neighbors)
         if model.nn_fit._fit_method == "brute":
-            positions = first_found(self.x, points, count)
-        else:
-            distance, positions = self.graph.topk(squared_distances(self.x, points), count, largest=False)
-            positions = self.graph.where(distance.equals(np.inf), 0, positions)
-        return positions.rows_of(np.eye(len(points))).reshape(-1, count, len(points)).sum().reshape(-1, len(points))
+            return first_found(self.x, points, count)
+        distance, positions = self.graph.topk(squared_distances(self.x, points), count, largest=False)
+        return self.graph.where(distance.equals(np.inf), 0, positions)
 
 
 @emits("DummyClassifier")
