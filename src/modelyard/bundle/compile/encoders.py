@@ -183,6 +183,8 @@ class LookupEmitter(Emitter):
         return np.asarray(dense, dtype=np.float64)
 
     def _encoded(self, block: Block, lookup: Lookup) -> tuple[Value, int]:
+        if block.dtype == "datetime":
+            raise self.refuse("no converter for datetimes")
         keys, lines = self._keys(block, lookup)
         width = lookup.lines.shape[1]
         if not width:

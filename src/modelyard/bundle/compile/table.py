@@ -84,10 +84,11 @@ class Table:
 
     def numeric_any(self) -> Value:
         """Some column of numbers with a line for every row, whatever is in it."""
-        for block in self.blocks:
-            if block.value.kind != "str":
-                return block.value.cast("f8")
-        return self.blocks[0].value.equals(MISSING_TEXT).cast("f8")
+        usable = [block for block in self.blocks if block.dtype != "datetime"]
+        if not usable:
+            raise NoConverter("no column but datetimes")
+        numbers = [block for block in usable if not block.is_text]
+        return numbers[0].value.cast("f8") if numbers else usable[0].value.equals(MISSING_TEXT).cast("f8")
 
     def pick(self, positions: Sequence[int]) -> Table:
         """These columns, in this order."""

@@ -28,7 +28,7 @@ class Tree:
     """One binary tree in arrays. `left` and `right` are positions of nodes; `leaf` marks those that end a path.
 
     A row goes left where ``x[feature] <= threshold`` (``<`` with `mode` LESS). A NaN goes left where
-    `missing_left` is true, else right.
+    `missing_left` is true, else right. `single` marks the stand-in for a tree that is a leaf.
     """
 
     feature: Array
@@ -38,35 +38,23 @@ class Tree:
     leaf: Array
     missing_left: Array
     mode: int = LESS_OR_EQUAL
+    single: bool = False
 
 
 @dataclass(slots=True)
 class _Forest:
-    """Attributes of a tree-ensemble node under construction."""
+    """Attributes of a tree-ensemble node under construction: for each tree an array."""
 
-    features: list[int] = field(default_factory=list)
-    splits: list[float] = field(default_factory=list)
-    modes: list[int] = field(default_factory=list)
-    tracks: list[int] = field(default_factory=list)
-    true: list[tuple[int, bool]] = field(default_factory=list)
-    false: list[tuple[int, bool]] = field(default_factory=list)
+    nodes: int = 0
+    leaves: int = 0
     roots: list[int] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
+    parts: dict[str, list[Array]] = field(default_factory=dict)
 
-    def leaf(self, target: int, weight: float) -> int:
-        self.targets.append(target)
-        self.weights.append(weight)
-        return len(self.weights) - 1
+    def add(self, name: str, part: Array) -> None:
+        self.parts.setdefault(name, []).append(np.asarray(part))
 
-    def node(self, feature: int, split: float, mode: int, missing: bool) -> int:
-        self.features.append(feature)
-        self.splits.append(split)
-        self.modes.append(mode)
-        self.tracks.append(int(missing))
-        self.true.append((0, True))
-        self.false.append((0, True))
-        return len(self.features) - 1
+    def joined(self, name: str, dtype: Any) -> Array:
+        return np.concatenate(self.parts[name]).astype(dtype)
 
 
 def ensemble(x: Value, trees: Sequence[Tree], values: Sequence[Array], targets: Sequence[int], width: int) -> Value:
@@ -75,16 +63,16 @@ def ensemble(x: Value, trees: Sequence[Tree], values: Sequence[Array], targets: 
     `x` is a matrix of doubles (already rounded to single precision where the library does so); the result has `width`
     columns.
     """
-    graph = x.graph
     forest = _Forest()
     for tree, value, target in zip(trees, values, targets, strict=True):
-        _add(forest, tree, value, target)
-    doubles = {
-        "nodes_splits": np.array(forest.splits, dtype=np.float64),
-        "leaf_weights": np.array(forest.weights, dtype=np.float64),
+        _add(forest, _with_a_node(tree), np.asarray(value, dtype=np.float64), target)
+    tensors = {"nodes_splits": np.float64, "leaf_weights": np.float64, "nodes_modes": np.uint8}
+    lists = [name for name in forest.parts if name not in tensors]
+    attributes: dict[str, Any] = {
+        name: numpy_helper.from_array(forest.joined(name, dtype), name) for name, dtype in tensors.items()
     }
-    attributes: dict[str, Any] = {name: numpy_helper.from_array(array, name) for name, array in doubles.items()}
-    return graph.node(
+    attributes |= {name: forest.joined(name, np.int64).tolist() for name in lists}
+    return x.graph.node(
         "TreeEnsemble",
         (x,),
         "f8",
@@ -93,43 +81,59 @@ def ensemble(x: Value, trees: Sequence[Tree], values: Sequence[Array], targets: 
         aggregate_function=1,
         post_transform=0,
         tree_roots=forest.roots,
-        nodes_featureids=forest.features,
-        nodes_modes=numpy_helper.from_array(np.array(forest.modes, dtype=np.uint8), "nodes_modes"),
-        nodes_missing_value_tracks_true=forest.tracks,
-        nodes_truenodeids=[at for at, _ in forest.true],
-        nodes_trueleafs=[int(leaf) for _, leaf in forest.true],
-        nodes_falsenodeids=[at for at, _ in forest.false],
-        nodes_falseleafs=[int(leaf) for _, leaf in forest.false],
-        leaf_targetids=forest.targets,
         **attributes,
     )
 
 
+def _with_a_node(tree: Tree) -> Tree:
+    """A tree of a single leaf as one with a node whose sides are equal: ONNX knows no other."""
+    if not tree.leaf[0]:
+        return tree
+    return Tree(
+        feature=np.zeros(2, dtype=np.int64),
+        threshold=np.zeros(2),
+        left=np.array([1, -1]),
+        right=np.array([1, -1]),
+        leaf=np.array([False, True]),
+        missing_left=np.zeros(2, dtype=np.bool_),
+        mode=tree.mode,
+        single=True,
+    )
+
+
 def _add(forest: _Forest, tree: Tree, values: Array, target: int) -> None:
-    """Write one tree, nodes before their children."""
-    if tree.leaf[0]:
-        end = forest.leaf(target, float(values[0]))
-        root = forest.node(0, 0.0, tree.mode, missing=False)
-        forest.true[root] = forest.false[root] = (end, True)
-        forest.roots.append(root)
-        return
-    places: dict[int, int] = {}
+    """Write one tree: its nodes in a row, its leaves in a row; what no path reaches is left out."""
+    if tree.single:
+        values = np.array([0.0, values[0]])
+    reached = _reached(tree)
+    inner, ends = reached[~tree.leaf[reached]], reached[tree.leaf[reached]]
+    place = np.zeros(len(tree.leaf), dtype=np.int64)
+    place[inner] = forest.nodes + np.arange(len(inner))
+    place[ends] = forest.leaves + np.arange(len(ends))
+    forest.roots.append(int(place[0]))
+    forest.add("nodes_featureids", tree.feature[inner])
+    forest.add("nodes_splits", tree.threshold[inner])
+    forest.add("nodes_modes", np.full(len(inner), tree.mode))
+    forest.add("nodes_missing_value_tracks_true", tree.missing_left[inner])
+    for side, children in (("true", tree.left), ("false", tree.right)):
+        child = np.asarray(children, dtype=np.int64)[inner]
+        forest.add(f"nodes_{side}nodeids", place[child])
+        forest.add(f"nodes_{side}leafs", tree.leaf[child])
+    forest.add("leaf_targetids", np.full(len(ends), target))
+    forest.add("leaf_weights", values[ends])
+    forest.nodes += len(inner)
+    forest.leaves += len(ends)
 
-    def place(at: int) -> int:
-        made = forest.node(int(tree.feature[at]), float(tree.threshold[at]), tree.mode, bool(tree.missing_left[at]))
-        places[at] = made
-        return made
 
-    forest.roots.append(place(0))
-    waiting = [0]
-    while waiting:
-        at = waiting.pop()
-        for side, child in ((forest.true, int(tree.left[at])), (forest.false, int(tree.right[at]))):
-            if tree.leaf[child]:
-                side[places[at]] = (forest.leaf(target, float(values[child])), True)
-            else:
-                side[places[at]] = (place(child), False)
-                waiting.append(child)
+def _reached(tree: Tree) -> Array:
+    """Positions of all nodes on a path from the root, in order."""
+    found, level = [np.zeros(1, dtype=np.int64)], np.zeros(1, dtype=np.int64)
+    left, right = np.asarray(tree.left, dtype=np.int64), np.asarray(tree.right, dtype=np.int64)
+    while level.size:
+        inner = level[~tree.leaf[level]]
+        level = np.concatenate([left[inner], right[inner]])
+        found.append(level)
+    return np.unique(np.concatenate(found))
 
 
 def leaves(x: Value, trees: Sequence[Tree]) -> Value:
