@@ -55,6 +55,12 @@ class InProcess:
                 raise RowsRefused(answers.describe(raised)) from raised
             return self._asked(given, frame.rows, outputs)
 
+    def answer(self, given: Any, rows: int) -> Answers:
+        """Answer input that is already as training has it; raises as `predict` does."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._asked(given, rows, None)
+
     def _asked(self, given: Any, rows: int, outputs: Sequence[str] | None) -> Answers:
         try:
             return self._ask(given, rows, outputs)

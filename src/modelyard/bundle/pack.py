@@ -22,6 +22,7 @@ from modelyard.bundle.frameworks.functions import with_load
 from modelyard.bundle.frameworks.onnx import Graph, as_graph
 from modelyard.bundle.native import InProcess, NativeFiles
 from modelyard.bundle.probe import base_row, probe
+from modelyard.bundle.rehearsal import check_as_given, check_each_for_itself
 from modelyard.bundle.schema import infer_columns, sample_frame
 from modelyard.domain.checks import offences
 from modelyard.domain.frame import Answers, Frame
@@ -160,12 +161,14 @@ def _drafted(estimator: Any, sample: Any, golden_rows: int, say: Progress) -> _D
     saved = native.save(estimator, framework, sample=given, outputs=outputs)
     say("asking the estimator what it takes")
     asked = InProcess(estimator, Schema(how, columns, outputs))
+    check_as_given(asked, sample, rows, Schema(how, columns, outputs))
     base = base_row(asked, rows)
     columns = probe(columns, asked, rows, lambda column: known_categories(estimator, column))
     schema = Schema(how, columns, outputs)
     say("recording the golden set")
     drawn, origins = golden.draw(rows, columns, golden_rows, base=base)
     recorded = golden.record(asked, drawn, origins, schema)
+    check_each_for_itself(recorded, schema)
     say("profiling")
     described = _profiled(asked, rows, schema)
     return _Draft(estimator, framework, schema, saved, recorded, described)
