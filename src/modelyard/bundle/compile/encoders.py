@@ -73,7 +73,8 @@ class SimpleImputerEmitter(Emitter):
         blocks = self.table.blocks
         if all(block.value.kind == "f4" for block in blocks):
             return blocks
-        return tuple(block if block.is_text else replace(block, value=block.value.cast("f8")) for block in blocks)
+        as_doubles = self.estimator.strategy in ("mean", "median")
+        return tuple(block if block.is_text else _doubles(block, forget=as_doubles) for block in blocks)
 
     def _filled(self, block: Block, statistics: Array) -> Iterator[Table]:
         kept = [at for at, value in enumerate(statistics) if self.estimator.keep_empty_features or not is_nan(value)]
@@ -84,8 +85,6 @@ class SimpleImputerEmitter(Emitter):
 
     def _fill(self, block: Block, fills: Sequence[Any]) -> Block:
         mask = missing_mask(block, self.estimator.missing_values)
-        if block.marker == "none" and is_nan(self.estimator.missing_values):
-            raise self.refuse("None stays None in this imputer")
         if mask is None:
             return block
         if block.is_text != all(isinstance(fill, str) for fill in fills):
@@ -93,6 +92,11 @@ class SimpleImputerEmitter(Emitter):
         line = np.array([fills], dtype=object if block.is_text else np.float64)
         value = self.graph.where(mask, self.graph.constant(line, block.value.kind), block.value)
         return Block(value, block.width, block.names, None, block.dtype)
+
+
+def _doubles(block: Block, *, forget: bool) -> Block:
+    """Numbers as doubles; with `forget`, whatever marked a missing one is NaN from here on."""
+    return replace(block, value=block.value.cast("f8"), marker=None if forget else block.marker)
 
 
 def _indicator(table: Table, indicator: Any) -> Table:
