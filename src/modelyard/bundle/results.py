@@ -107,4 +107,5 @@ def _series(values: Array, dtype: str, index: pd.Index | None) -> pd.Series[Any]
     if isinstance(wanted, pd.DatetimeTZDtype):
         moments = pd.DatetimeIndex(values).tz_localize("UTC").tz_convert(wanted.tz).as_unit(wanted.unit)
         return pd.Series(moments, index=index)
-    return pd.Series(values, index=index).astype(wanted)
+    # Left to itself pandas takes objects for texts, in which None becomes NaN.
+    return pd.Series(values, index=index, dtype=values.dtype).astype(wanted)

@@ -44,6 +44,12 @@ def test_a_series_has_the_dtype_and_the_rows_names(dtype: str, values: Array) ->
     assert got.index.equals(INDEX)
 
 
+def test_what_is_missing_among_objects_stays_none() -> None:
+    got = one("series", "object", np.array(["x", None], dtype=object))
+    assert isinstance(got, pd.Series)
+    assert got.tolist() == ["x", None]
+
+
 def test_a_moment_keeps_its_meaning_in_its_zone() -> None:
     got = one("series", "datetime64[ns, Europe/Zurich]", np.array(["2013-01-01T00:00", "NaT"], dtype="datetime64[ns]"))
     assert isinstance(got, pd.Series)

@@ -69,6 +69,8 @@ def test_parts_are_found_in_tables_dicts_and_lists() -> None:
         ([300, 1], {"kind": "int8"}),
         ([1, 2], {"kind": "string"}),
         (["a", "b"], {}),
+        ([2**53 + 1, None], {}),
+        (np.array([2**53 + 1, 2]), {}),
         ([None, True], {"kind": "bool"}),
         ({"z": [1, 2]}, {"part": "y"}),
         (pd.DataFrame({"z": [1, 2]}), {"part": "y"}),

@@ -207,12 +207,23 @@ def is_missing(value: Any) -> bool:
 
 def _floats(array: Any, target: Any) -> Any:
     if array.dtype.kind == "O":
-        array = np.array([np.nan if is_missing(value) else value for value in array.ravel()], dtype=np.float64).reshape(
+        values = array.ravel().tolist()
+        _check_whole(values, target)
+        array = np.array([np.nan if is_missing(value) else value for value in values], dtype=np.float64).reshape(
             array.shape
         )
     if array.dtype.kind not in "fiub":
         raise Broken(f"answered {array.dtype} where training answered {target}")
+    if array.dtype.kind in "iu":
+        _check_whole(array.ravel().tolist(), target)
     return array.astype(target)
+
+
+def _check_whole(values: Sequence[Any], target: Any) -> None:
+    """Whole numbers beside missing ones are carried as floats, which large ones do not survive."""
+    for value in values:
+        if isinstance(value, int) and not isinstance(value, bool) and int(target.type(value)) != value:
+            raise Broken(f"answered {value}, which {target} cannot express; answer it as a text")
 
 
 def _exactly(array: Any, target: Any) -> Any:
