@@ -39,6 +39,8 @@ from modelyard.runtime.host import load
 from modelyard.runtime.interface import Runtime
 from modelyard.scoring import score_file
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits until every case is packed
+
 PROCESSES = 2
 PATIENCE = 120.0
 
