@@ -116,7 +116,7 @@ def decode_manifest(raw: bytes) -> Manifest:
         BundleRefused: it is not JSON, of an unknown format, incomplete, or names a path outside the bundle.
     """
     try:
-        number = msgspec.json.decode(raw, type=_Format).format
+        number = _FORMATS.decode(raw).format
     except msgspec.MsgspecError as error:
         raise BundleRefused(f"{MANIFEST} cannot be read as one: {error}") from None
     if number != FORMAT:
@@ -124,7 +124,7 @@ def decode_manifest(raw: bytes) -> Manifest:
             f"{MANIFEST} has format {number} and this release reads {FORMAT}; open it with the release that wrote it"
         )
     try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
+        manifest = _MANIFESTS.decode(raw)
     except msgspec.MsgspecError as error:
         raise BundleRefused(f"{MANIFEST} is not a whole manifest: {error}") from None
     for name in _paths_named_by(manifest):
@@ -162,6 +162,12 @@ def check_path(name: str) -> str:
 
 class _Format(msgspec.Struct):
     format: int
+
+
+# Made once, while this module is imported: two threads that make decoders of the same dataclass at the same time can
+# crash the process (msgspec shows the half-built description of the class to the other thread).
+_FORMATS = msgspec.json.Decoder(_Format)
+_MANIFESTS = msgspec.json.Decoder(Manifest)
 
 
 def _paths_named_by(manifest: Manifest) -> Iterable[str]:

@@ -17,6 +17,9 @@ class Announcement:
     pid: int
 
 
+_ANNOUNCEMENTS = msgspec.json.Decoder(Announcement)
+
+
 def write(path: Path, document: object) -> None:
     """Put `document` at `path` as JSON; a reader sees the old file or the new one, never a part."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -27,6 +30,6 @@ def write(path: Path, document: object) -> None:
 def read(path: Path) -> Announcement | None:
     """What stands at `path`; None while there is nothing."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Announcement)
+        return _ANNOUNCEMENTS.decode(path.read_bytes())
     except FileNotFoundError:
         return None

@@ -72,6 +72,7 @@ class InferResponse(msgspec.Struct, omit_defaults=True):
     parameters: Parameters | None = None
 
 
+_SCHEMAS = msgspec.json.Decoder(Schema)
 _REQUESTS = msgspec.json.Decoder(InferRequest)
 _RESPONSES = msgspec.json.Decoder(InferResponse)
 
@@ -391,4 +392,4 @@ def schema_of(metadata: Mapping[str, Any]) -> Schema:
     text = (metadata.get("properties") or {}).get(SCHEMA_PROPERTY)
     if text is None:
         raise InvalidRequest("the server's model metadata has no schema of Modelyard's; is it another server?")
-    return msgspec.json.decode(text, type=Schema)
+    return _SCHEMAS.decode(text)

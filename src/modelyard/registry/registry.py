@@ -72,6 +72,8 @@ class StoredReport:
     report: ParityReport
 
 
+_REPORTS = msgspec.msgpack.Decoder(ParityReport)
+
 Which: TypeAlias = Version | Ref | str
 """Every way of saying which version: one in hand, a parsed reference, or ``name[@version|@alias]``."""
 
@@ -377,4 +379,4 @@ def _is_on(version: Version) -> Any:
 
 
 def _stored(row: Row[Any]) -> StoredReport:
-    return StoredReport(row.at, msgspec.msgpack.decode(row.document, type=ParityReport))
+    return StoredReport(row.at, _REPORTS.decode(row.document))

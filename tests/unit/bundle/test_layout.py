@@ -1,6 +1,8 @@
 """Bundles are written whole, and opened only if every byte is as listed."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import msgspec
@@ -162,3 +164,29 @@ def test_manifests_are_canonical(bundle):
     assert encode_manifest(decode_manifest(raw)) == raw
     keys = list(msgspec.json.decode(raw))
     assert keys == sorted(keys)
+
+
+OPENED_AT_ONCE = """
+import sys, threading
+from pathlib import Path
+from modelyard.bundle.layout import open_bundle
+
+start, opened = threading.Barrier(16), []
+def work():
+    start.wait()
+    opened.append(open_bundle(Path(sys.argv[1])).digest)
+threads = [threading.Thread(target=work) for _ in range(16)]
+sys.setswitchinterval(1e-6)
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(opened) == 16 and len(set(opened)) == 1, opened
+"""
+
+
+def test_many_threads_open_the_first_bundle_of_a_process_at_once(tmp_path):
+    bundle = write_bundle(tmp_path / "b")
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", OPENED_AT_ONCE, str(bundle.path)], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
