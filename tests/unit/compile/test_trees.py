@@ -221,6 +221,15 @@ def test_categories_given_as_numbers() -> None:
     assert Written(model, table).difference(strange) == ""
 
 
+def test_categories_that_are_no_whole_numbers_are_cut_by_lightgbm() -> None:
+    table = np.column_stack([np.arange(len(NUMBER)) % 8, COLUMN.ravel()[: len(NUMBER)]]).astype(float)
+    model = lightgbm.LGBMRegressor(n_estimators=8, verbose=-1, min_child_samples=4, min_data_per_group=1, cat_smooth=1)
+    model.fit(table, table[:, 0] * 7 % 5, categorical_feature=[0])
+    strange = table[:8].copy()
+    strange[:, 0] = [-0.5, -1.0, -1.5, 2.7, 7.9, 8.0, 1e9, np.nan]
+    assert Written(model, table).difference(strange) == ""
+
+
 def test_arrays_of_whole_numbers_reach_lightgbm_in_single_precision() -> None:
     whole = (np.abs(COLUMN) * 1e9).astype(np.int64)
     model = lightgbm.LGBMRegressor(n_estimators=6, verbose=-1).fit(whole, STEPS)

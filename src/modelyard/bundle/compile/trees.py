@@ -396,7 +396,7 @@ class SetSplits:
         return self._places.setdefault(key, self._width + len(self._places))
 
     def extend(self, x: Value) -> Value:
-        """The matrix with those columns at its end. Categories are whole numbers from zero, or NaN."""
+        """The matrix with those columns at its end. Categories are numbers from zero, cut to whole ones, or NaN."""
         graph = x.graph
         groups: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
         for (feature, members), place in self._places.items():
@@ -411,7 +411,7 @@ class SetSplits:
                 order.append(place)
             table[size + 1] = np.nan
             bounded = column.clip(-1.0, float(size))
-            known = graph.where(bounded < 0.0, float(size), bounded)
+            known = graph.where(bounded <= -1.0, float(size), bounded)  # -0.5 is cut to 0, as LightGBM does
             index = graph.where(column.isnan(), float(size + 1), known).cast("i8")
             parts.append(index.rows_of(table))
         if len(parts) == 1:
