@@ -187,8 +187,14 @@ class Damage:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The segment files of `folder`, oldest first; none where there is no such folder."""
-    return sorted(folder.glob(f"[0-9]*{SUFFIX}"))
+    """The segment files of `folder`, oldest first; none where there is no such folder.
+
+    A listing may miss a file that is made meanwhile and yet show a later one. What was there before the newest of one
+    listing is in the next for certain, so two of them give the files of one writer without a gap.
+    """
+    pattern = f"[0-9]*{SUFFIX}"
+    newest = max(folder.glob(pattern), default=None)
+    return [] if newest is None else sorted(path for path in folder.glob(pattern) if path <= newest)
 
 
 def scan(path: Path, start: int = HEADER_BYTES) -> Scan | None:
