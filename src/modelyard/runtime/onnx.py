@@ -147,9 +147,16 @@ def _text_feeder(missing: str, trailing: tuple[int, ...]) -> _Feeder:
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
     def texts(vector: Vector) -> Array:
-        cleaned = np.empty(vector.values.size, dtype=object)
-        cleaned[:] = [clean(value) for value in vector.values.flat]
-        return cleaned.reshape(len(vector.values), *trailing)
+        values = vector.values
+        listed = values.ravel().tolist()
+        for value in listed:
+            if not isinstance(value, str) or not value.isascii() or value == missing:
+                break
+        else:
+            return values.reshape(len(values), *trailing)
+        cleaned = np.empty(len(listed), dtype=object)
+        cleaned[:] = [clean(value) for value in listed]
+        return cleaned.reshape(len(values), *trailing)
 
     return texts
 

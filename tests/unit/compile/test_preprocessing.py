@@ -228,3 +228,11 @@ def test_a_subclass_is_not_taken_for_its_parent() -> None:
     table = TABLE[["wind", "seats"]]
     with pytest.raises(NoConverter, match="Doubled: no converter"):
         Written(make_pipeline(Doubled(), Ridge()).fit(table, NUMBER), table)
+
+
+def test_a_text_that_is_put_in_may_be_unknown_to_the_encoder() -> None:
+    known = [[*sorted(set(TABLE["day"]))], ["AA", "UA", np.nan]]
+    encoder = OneHotEncoder(categories=known, handle_unknown="ignore")
+    texts = make_pipeline(SimpleImputer(strategy="constant", fill_value="strange"), encoder)
+    columns = ColumnTransformer([("c", texts, ["day", "carrier"])])
+    assert Written(make_pipeline(columns, Ridge()).fit(TABLE, NUMBER), TABLE).difference(FRESH) == ""

@@ -44,10 +44,12 @@ def missing_mask(block: Block, marker: Any) -> Value | None:
         if not _same_marker(block, marker):
             return None
         if block.is_text:
-            return block.value.equals(MISSING_TEXT)
+            return None if block.fill is not None else block.value.equals(MISSING_TEXT)
         return block.value.isnan() if block.value.kind in ("f8", "f4") else None
     if block.is_text != isinstance(marker, str):
         raise NoConverter(f"missing values given as {marker!r} in a column of another type")
+    if block.fill is not None:
+        raise NoConverter("a text column is imputed twice")
     return block.value.equals(marker)
 
 
@@ -89,6 +91,8 @@ class SimpleImputerEmitter(Emitter):
             return block
         if block.is_text != all(isinstance(fill, str) for fill in fills):
             raise self.refuse("text and number in one column")
+        if block.is_text and is_missing(self.estimator.missing_values) and len(set(fills)) == 1:
+            return replace(block, marker=None, fill=str(fills[0]))
         line = np.array([fills], dtype=object if block.is_text else np.float64)
         value = self.graph.where(mask, self.graph.constant(line, block.value.kind), block.value)
         return Block(value, block.width, block.names, None, block.dtype)
@@ -210,6 +214,10 @@ class LookupEmitter(Emitter):
             if key is not None and key not in keys:
                 keys.append(key)
                 lines.append(line)
+        if block.fill is not None and keys and MISSING_TEXT not in keys:
+            # A text that is missing is looked up as the one that an imputer puts there.
+            keys.append(MISSING_TEXT)
+            lines.append(lines[keys.index(block.fill)] if block.fill in keys else lookup.otherwise)
         return keys, np.array(lines)
 
     def _key(self, block: Block, category: Any) -> Any:
@@ -234,7 +242,7 @@ class LookupEmitter(Emitter):
 
 def _missing_key(block: Block, category: Any) -> Any:
     if block.is_text:
-        return MISSING_TEXT
+        return MISSING_TEXT if block.fill is None else None
     return np.nan if block.value.kind in ("f8", "f4") else None
 
 

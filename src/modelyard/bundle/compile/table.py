@@ -19,7 +19,8 @@ class Block:
 
     `marker` says what a missing value was in training, for texts and objects; it is None where the kind itself can
     say it (NaN) or nothing can be missing. `dtype` is that of the training data where it differs from the kind
-    (``float32`` arrays, objects), `names` the column names if the step before gave any.
+    (``float32`` arrays, objects), `names` the column names if the step before gave any. `fill` is the text that an
+    imputer puts where one is missing: whoever looks texts up counts the two as one, which saves two nodes.
     """
 
     value: Value
@@ -27,6 +28,7 @@ class Block:
     names: tuple[str, ...] | None = None
     marker: Missing | None = None
     dtype: str = ""
+    fill: str | None = None
 
     def pick(self, positions: Sequence[int]) -> Block:
         """These columns of it, in this order."""
