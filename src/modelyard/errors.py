@@ -15,7 +15,7 @@
     │   ├── ParityFailed      answers differ from those of training
     │   └── PolicyDenied      allowed only with an explicit override
     ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed
-    └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable, RecordNotKept
+    └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable, RecordNotKept, Overloaded, DeadlinePassed
 
 A message says what was asked, what there is, and what to do next. Status codes and exit codes are
 mapped at the edges only (``serving/http.py``, ``cli/output.py``).
@@ -158,3 +158,15 @@ class ServiceUnreachable(Unavailable):
 
 class RecordNotKept(Unavailable):
     """A record or label could not be written; it must not be acknowledged. What was written before is untouched."""
+
+
+class Overloaded(Unavailable):
+    """There is more work than can be done in time. `retry_after` is in how many seconds there will be room again."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class DeadlinePassed(Unavailable):
+    """The caller's deadline came before the answer."""

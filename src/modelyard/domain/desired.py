@@ -10,7 +10,8 @@ class Deployment:
     """One named service and the version it should answer with.
 
     `bundle` is a local directory or the address of one in an object store; `digest` is what it must hash to.
-    `unproven` records that the version was let through without a passing parity report, and why.
+    `unproven` records that the version was let through without a passing parity report, and why. `objective_ms` is
+    within how many milliseconds calls are to be answered, None for what the server takes as usual.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Deployment:
     digest: str
     bundle: str
     unproven: str | None = None
+    objective_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

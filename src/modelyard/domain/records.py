@@ -10,8 +10,9 @@ from modelyard.domain.schema import Scalar
 Outcome: TypeAlias = Literal["ok", "refused", "failed", "unavailable"]
 """``ok``: answered; ``refused``: the input's fault (4xx); ``failed``: the model's (500); ``unavailable``: 503."""
 
-WireForm: TypeAlias = Literal["oip", "rows", "invocations"]
-"""Which shape the request and response bodies have."""
+WireForm: TypeAlias = Literal["oip", "rows", "invocations", "arrow", "grpc"]
+"""Which shape the bodies have: Open Inference Protocol over HTTP (JSON, or JSON and binary tensors), rows, MLflow's, an
+Arrow stream, the protocol's ``ModelInferRequest`` as protobuf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class PredictionRecord:
     `prediction_id` names the call; its rows are ``<id>-0``, ``<id>-1`` ... and, for a call of one row, the id itself
     (see `row_id`), unless the caller named them in `row_ids`. `received_ns` is nanoseconds since 1970 UTC,
     `latency_ns` the time from there to the finished answer. `version` is 0 and `digest` empty when no version
-    was reached.
+    was reached. The bodies are kept without compression; `content_type` and `response_type` say what they are, for one
+    with binary tensors ``application/octet-stream; json=N`` with the length of its JSON part.
     """
 
     prediction_id: str
@@ -40,6 +42,7 @@ class PredictionRecord:
     error: str | None = None
     row_ids: tuple[str, ...] = ()
     content_type: str = "application/json"
+    response_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)

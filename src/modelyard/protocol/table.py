@@ -36,7 +36,7 @@ class Call:
 class Source:
     """What answered a call, and under which ids: the facts that an answer carries beside its numbers.
 
-    `ids` are the caller's own, one a row, or empty.
+    `ids` are the caller's own, one a row, or empty. `deployment` is the name under which it was called.
     """
 
     model: str
@@ -44,6 +44,7 @@ class Source:
     prediction_id: str
     rows: int
     ids: tuple[str, ...] = ()
+    deployment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

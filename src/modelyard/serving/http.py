@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, TypeAlias
 
 import msgspec
@@ -12,11 +13,13 @@ import msgspec
 from modelyard.domain.records import Outcome
 from modelyard.errors import (
     Conflict,
+    DeadlinePassed,
     Failed,
     InvalidInput,
     ModelyardError,
     NotFound,
     NotOffered,
+    Overloaded,
     PolicyDenied,
     Rejected,
     RowsRefused,
@@ -38,6 +41,8 @@ HTTP_STATUS: tuple[tuple[type[ModelyardError], int], ...] = (
     (Rejected, 400),
     (RowsRefused, 422),
     (Failed, 500),
+    (Overloaded, 429),
+    (DeadlinePassed, 504),
     (Unavailable, 503),
 )
 """The first kind that fits decides."""
@@ -93,11 +98,13 @@ def outcome_of(status: int) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete HTTP answer."""
+    """A complete answer. `error` is what it reports, for entrances that have their own words for errors."""
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = b"application/json"
+    error: BaseException | None = None
 
 
 def json_reply(document: Any, status: int = 200) -> Reply:
@@ -118,9 +125,11 @@ def error_reply(error: BaseException, request_id: str | None = None) -> Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, WrongVerb):
         headers = ((b"allow", error.allowed.encode()),)
+    elif isinstance(error, Overloaded):
+        headers = ((b"retry-after", str(max(1, ceil(error.retry_after))).encode()),)
     elif status == 503:
         headers = ((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),)
-    return Reply(status, msgspec.json.encode(document), headers)
+    return Reply(status, msgspec.json.encode(document), headers, error=error)
 
 
 _JSON = (b"content-type", b"application/json")

@@ -1,0 +1,68 @@
+"""The shapes that calls for answers come in: for each, how a body is read and how the answers to it are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from modelyard.domain.frame import Answers
+from modelyard.domain.records import WireForm
+from modelyard.domain.schema import Schema
+from modelyard.protocol import invocations, oip, rows
+from modelyard.protocol.media import JSON, Media
+from modelyard.protocol.table import Call, Source, TableReader
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer's body, its type, and headers that go with it (names in lower case)."""
+
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Read: TypeAlias = Callable[[bytes, Media, TableReader], Call]
+"""Raises InvalidRequest, InvalidInput or NotOffered, which say what is wrong with the body."""
+
+Write: TypeAlias = Callable[[Answers, Schema, Call, Source], Written]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One shape: `read` and `write` are pure and safe to call from several threads."""
+
+    read: Read
+    write: Write
+
+
+def _read_oip(body: bytes, media: Media, reader: TableReader) -> Call:
+    return oip.read_request(body, reader)
+
+
+def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
+    return Written(
+        oip.write_response(
+            answers,
+            schema,
+            name=source.deployment,
+            version=str(source.version),
+            prediction_id=source.prediction_id,
+            id=call.id,
+            words=call.words,
+        )
+    )
+
+
+FORMS: Mapping[WireForm, Form] = {
+    "oip": Form(_read_oip, _write_oip),
+    "rows": Form(
+        lambda body, media, reader: rows.read_request(body, reader),
+        lambda answers, schema, call, source: Written(rows.write_response(answers, schema, source)),
+    ),
+    "invocations": Form(
+        lambda body, media, reader: invocations.read_request(body, reader),
+        lambda answers, schema, call, source: Written(invocations.write_response(answers, schema, source)),
+    ),
+}

@@ -1,0 +1,30 @@
+"""What the headers of a request say of its body and of the answer that is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+JSON, BINARY, ARROW, PROTOBUF = (
+    "application/json",
+    "application/octet-stream",
+    "application/vnd.apache.arrow.stream",
+    "application/grpc",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Types of the bodies, without compression, which is over by then.
+
+    `content_type` is that of the request, in lower case and without parameters, empty where the caller said nothing.
+    `accept` is the caller's wish for the answer, as sent. `json_length` is the length of the JSON part of a body that
+    goes on with binary tensors (header ``Inference-Header-Content-Length``), None where all of it is JSON.
+    """
+
+    content_type: str = ""
+    accept: str = ""
+    json_length: int | None = None
+
+
+PLAIN = Media()
+"""A request that says nothing of its body."""
