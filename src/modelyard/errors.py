@@ -9,6 +9,7 @@
     │   ├── InvalidInput      rows, columns or values that do not fit the schema
     │   ├── InvalidRequest    a message that cannot be read
     │   ├── TooLarge          a message beyond the size that is taken
+    │   ├── UnknownEncoding   a body in a compression or type that is not understood
     │   ├── NotOffered        a form or extension that this server does not have
     │   ├── CannotPack        an estimator, sample or option that cannot become a bundle
     │   ├── BundleRefused     truncated, edited or foreign content
@@ -102,6 +103,10 @@ class InvalidRequest(Rejected):
 
 class TooLarge(Rejected):
     """A message larger than what is taken."""
+
+
+class UnknownEncoding(Rejected):
+    """A body in a compression or type that is not understood."""
 
 
 class NotOffered(Rejected):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from modelyard.domain.frame import Answers
 from modelyard.domain.records import PredictionRecord, WireForm
-from modelyard.errors import ModelyardError, NotOffered
+from modelyard.errors import ModelyardError, NotOffered, UnknownEncoding
 from modelyard.protocol import invocations, oip, rows
 from modelyard.protocol.table import Call, Source, TableReader
 from modelyard.records.interface import RecordSink
@@ -27,7 +27,6 @@ from modelyard.serving.http import (
     Reply,
     Scope,
     Send,
-    UnknownEncoding,
     UnknownPath,
     WrongVerb,
     body_facts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from math import ceil
@@ -25,7 +24,9 @@ from modelyard.errors import (
     RowsRefused,
     TooLarge,
     Unavailable,
+    UnknownEncoding,
 )
+from modelyard.serving.compression import decompressed, too_large
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -36,6 +37,7 @@ HTTP_STATUS: tuple[tuple[type[ModelyardError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),
     (TooLarge, 413),
+    (UnknownEncoding, 415),
     (NotOffered, 501),
     (PolicyDenied, 403),
     (Rejected, 400),
@@ -66,10 +68,6 @@ class UnknownPath(NotFound):
     """There is nothing at that path."""
 
 
-class UnknownEncoding(Rejected):
-    """A body in an encoding or type that is not understood."""
-
-
 def status_of(error: BaseException) -> int:
     """The HTTP status that says what kind of error it is; 500 for whatever is not one of ours.
 
@@ -78,8 +76,6 @@ def status_of(error: BaseException) -> int:
     """
     if isinstance(error, WrongVerb):
         return 405
-    if isinstance(error, UnknownEncoding):
-        return 415
     return next((status for kind, status in HTTP_STATUS if isinstance(error, kind)), 500)
 
 
@@ -180,7 +176,7 @@ async def read_body(receive: Receive, facts: BodyFacts, limit: int) -> bytes:
         Disconnected: the client went away.
     """
     if facts.length is not None and facts.length > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise Disconnected
@@ -188,7 +184,7 @@ async def read_body(receive: Receive, facts: BodyFacts, limit: int) -> bytes:
     if message.get("more_body"):
         body = await _rest_of(receive, body, limit)
     if len(body) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return decompressed(body, facts.encoding, limit) if facts.encoding else body
 
 
@@ -196,7 +192,7 @@ async def _rest_of(receive: Receive, first: bytes, limit: int) -> bytes:
     parts, size, more = [first], len(first), True
     while more:
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
@@ -204,35 +200,3 @@ async def _rest_of(receive: Receive, first: bytes, limit: int) -> bytes:
         parts.append(part)
         size, more = size + len(part), message.get("more_body", False)
     return b"".join(parts)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body has more than {limit} bytes, which is the most that is taken; send fewer rows a request")
-
-
-_WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-
-
-def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """`body` without its compression, never more than `limit` bytes of it.
-
-    Raises:
-        UnknownEncoding: for other encodings than gzip, deflate and identity, and for damaged data.
-        TooLarge: when it would grow beyond `limit`.
-    """
-    if encoding == "identity":
-        return body
-    if encoding not in _WINDOWS:
-        raise UnknownEncoding(
-            f"content-encoding {encoding[:40]!r} is not understood; there are: gzip, deflate, identity"
-        )
-    machine = zlib.decompressobj(_WINDOWS[encoding])
-    try:
-        plain = machine.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise UnknownEncoding(f"the body is not valid {encoding}: {error}") from None
-    if len(plain) > limit:
-        raise _too_large(limit)
-    if not machine.eof or machine.unused_data:
-        raise UnknownEncoding(f"the body is not valid {encoding}: it is cut short or has bytes after its end")
-    return plain
