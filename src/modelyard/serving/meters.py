@@ -1,15 +1,368 @@
-"""What is counted of one version's calls: integers that add across processes and machines."""
+"""What is counted of one version's calls: integers that add across processes and machines.
+
+A `Meter` belongs to the event loop's thread and is a handful of lists of integers. Its `MeterSnapshot` is what leaves
+the thread: snapshots of the same version, from any number of processes, add up with `merge`, in any order.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from operator import add, sub
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+
+from modelyard.errors import (
+    Conflict,
+    DeadlinePassed,
+    NotFound,
+    Overloaded,
+    Rejected,
+    RowsRefused,
+    Unavailable,
+)
+
+_MICRO, _MILLI, _SECOND = 1_000, 1_000_000, 1_000_000_000
+
+TIME_BOUNDS: tuple[int, ...] = (
+    *(step * _MICRO for step in (10, 20, 50, 100, 200, 500)),
+    *(step * _MILLI for step in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+    *(step * _SECOND for step in (1, 2, 5, 10, 20, 60)),
+)
+"""Upper bounds of the classes of durations, in nanoseconds, bounds included. Longer ones have a class of their own."""
+
+ROW_BOUNDS: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 16384, 65536)
+"""Upper bounds of the classes of row counts, the bound included. Larger ones have a class of their own."""
+
+Reason: TypeAlias = Literal["invalid", "overload", "deadline", "unavailable", "failed", "gone"]
+"""Why a call got no answer.
+
+``invalid``: what was sent cannot be answered as sent; ``overload`` and ``deadline``: not in time; ``unavailable``: the
+version is not there now; ``failed``: the model or the server broke; ``gone``: the caller left.
+"""
+
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+KEPT_CLOSED = 32
+"""Versions that no longer answer whose counts are told one by one; older ones are told together, by deployment."""
+
+
+def reason_of(error: BaseException) -> Reason:
+    """Under which reason a call that ended with `error` is counted.
+
+    >>> reason_of(Overloaded("full", 0.5)), reason_of(NotFound("no such thing")), reason_of(KeyError("bug"))
+    ('overload', 'invalid', 'failed')
+    """
+    if isinstance(error, Overloaded):
+        return "overload"
+    if isinstance(error, DeadlinePassed):
+        return "deadline"
+    if isinstance(error, Unavailable):
+        return "unavailable"
+    return "invalid" if isinstance(error, Rejected | NotFound | Conflict | RowsRefused) else "failed"
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How many observations fell in which class, and their sum. `counts` has one class more than there are bounds."""
+
+    counts: tuple[int, ...]
+    sum: int = 0
+
+    @property
+    def count(self) -> int:
+        """The number of observations."""
+        return sum(self.counts)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Both together."""
+        return Histogram(tuple(map(add, self.counts, other.counts)), self.sum + other.sum)
+
+    def __sub__(self, before: Histogram) -> Histogram:
+        """What was added since `before`, an earlier state of the same."""
+        return Histogram(tuple(map(sub, self.counts, before.counts)), self.sum - before.sum)
+
+    def quantile(self, q: float, bounds: Sequence[int]) -> float | None:
+        """The value below which a share `q` of the observations lies, as far as the classes tell; None of none at all.
+
+        Inside a class observations are taken to lie evenly; beyond the last bound it is that bound.
+
+        >>> Histogram((0, 4, 0), 6).quantile(0.5, (1, 2))
+        1.5
+        """
+        left = q * self.count
+        if not self.count:
+            return None
+        low = 0
+        for count, high in zip(self.counts, bounds, strict=False):
+            if count and left <= count:
+                return low + (high - low) * max(left, 0.0) / count
+            left, low = left - count, high
+        return float(bounds[-1])
+
+
+_NO_TIMES = Histogram((0,) * (len(TIME_BOUNDS) + 1))
+_NO_ROWS = Histogram((0,) * (len(ROW_BOUNDS) + 1))
+
+
+class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts of one version in one deployment at one moment. Times are nanoseconds, `batch_ns` one a class of rows.
+
+    `version` 0 stands for versions that no longer answer, or, with `deployment` empty too, for calls that reached none.
+    """
+
+    deployment: str
+    model: str
+    version: int
+    digest: str
+    answered: int = 0
+    rows: int = 0
+    queue: Histogram = _NO_TIMES
+    decode: Histogram = _NO_TIMES
+    compute: Histogram = _NO_TIMES
+    encode: Histogram = _NO_TIMES
+    total: Histogram = _NO_TIMES
+    request_rows: Histogram = _NO_ROWS
+    batches: Histogram = _NO_ROWS
+    batch_ns: tuple[int, ...] = _NO_ROWS.counts
+    refused: dict[str, int] = {}
+    refused_ns: dict[str, int] = {}
+    bytes_in: int = 0
+    bytes_out: int = 0
+    in_flight: int = 0
+    last_ns: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """What the counts are of: deployment, model, version, digest."""
+        return self.deployment, self.model, self.version, self.digest
+
+    @property
+    def not_answered(self) -> int:
+        """Calls that got no answer, for whatever reason."""
+        return sum(self.refused.values())
+
+    def __add__(self, other: MeterSnapshot) -> MeterSnapshot:
+        """The counts of both, under this one's name."""
+        return MeterSnapshot(
+            deployment=self.deployment,
+            model=self.model,
+            version=self.version,
+            digest=self.digest,
+            answered=self.answered + other.answered,
+            rows=self.rows + other.rows,
+            queue=self.queue + other.queue,
+            decode=self.decode + other.decode,
+            compute=self.compute + other.compute,
+            encode=self.encode + other.encode,
+            total=self.total + other.total,
+            request_rows=self.request_rows + other.request_rows,
+            batches=self.batches + other.batches,
+            batch_ns=tuple(map(add, self.batch_ns, other.batch_ns)),
+            refused=_added(self.refused, other.refused),
+            refused_ns=_added(self.refused_ns, other.refused_ns),
+            bytes_in=self.bytes_in + other.bytes_in,
+            bytes_out=self.bytes_out + other.bytes_out,
+            in_flight=self.in_flight + other.in_flight,
+            last_ns=max(self.last_ns, other.last_ns),
+        )
+
+    def without_gauges(self) -> MeterSnapshot:
+        """The same with nothing in flight: what is left of a process that is gone."""
+        return msgspec.structs.replace(self, in_flight=0)
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in REASONS if reason in one or reason in other}
+
+
+def merge(snapshots: Iterable[MeterSnapshot]) -> tuple[MeterSnapshot, ...]:
+    """One snapshot a version, with the counts of all that there are of it, in order of their keys.
+
+    The order in which they come, and which are merged first, does not matter.
+    """
+    found: dict[tuple[str, str, int, str], MeterSnapshot] = {}
+    for snapshot in snapshots:
+        before = found.get(snapshot.key)
+        found[snapshot.key] = snapshot if before is None else before + snapshot
+    return tuple(found[key] for key in sorted(found))
+
 
 class Meter:
-    """Counts the calls of one version in one deployment. Used on the event loop's thread only."""
+    """Counts the calls of one version in one deployment. Used on the event loop's thread only.
+
+    `in_flight` is raised by whoever takes a call in and lowered when it has ended, however it ended.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_batch_ns",
+        "_batches",
+        "_bytes_in",
+        "_bytes_out",
+        "_compute",
+        "_decode",
+        "_encode",
+        "_last_ns",
+        "_queue",
+        "_refused",
+        "_refused_ns",
+        "_request_rows",
+        "_rows",
+        "_total",
+        "_untouched",
+        "in_flight",
+        "key",
+    )
+
+    def __init__(self, deployment: str = "", model: str = "", version: int = 0, digest: str = "") -> None:
+        self.key = (deployment, model, version, digest)
+        self.in_flight = 0
+        self._answered = self._rows = self._bytes_in = self._bytes_out = self._last_ns = 0
+        # One list a histogram: a count for each class, the last of them unbounded, and after these the sum.
+        self._queue, self._decode, self._compute, self._encode, self._total = (
+            [0] * (len(TIME_BOUNDS) + 2) for _ in range(5)
+        )
+        self._request_rows, self._batches = ([0] * (len(ROW_BOUNDS) + 2) for _ in range(2))
+        self._batch_ns = [0] * (len(ROW_BOUNDS) + 1)
+        self._refused, self._refused_ns = dict.fromkeys(REASONS, 0), dict.fromkeys(REASONS, 0)
+        self._untouched: MeterSnapshot | None = None
 
     def answered(
-        self, rows: int, decode_ns: int, queue_ns: int, compute_ns: int, encode_ns: int, total_ns: int
+        self,
+        rows: int,
+        decode_ns: int,
+        queue_ns: int,
+        compute_ns: int,
+        encode_ns: int,
+        total_ns: int,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
     ) -> None:
-        """A call was answered with status 200."""
+        """A call was answered with status 200. Bytes are those of the bodies, without compression.
 
-    def refused(self, reason: str) -> None:
-        """A call got no answer: `reason` is one of invalid, overload, deadline, unavailable, failed, gone."""
+        `total_ns` is from the first byte of the request until the answer is handed to the connection.
+        """
+        self._untouched = None
+        self._answered += 1
+        self._rows += rows
+        self._bytes_in += bytes_in
+        self._bytes_out += bytes_out
+        counts = self._decode
+        counts[bisect_left(TIME_BOUNDS, decode_ns)] += 1
+        counts[-1] += decode_ns
+        counts = self._queue
+        counts[bisect_left(TIME_BOUNDS, queue_ns)] += 1
+        counts[-1] += queue_ns
+        counts = self._compute
+        counts[bisect_left(TIME_BOUNDS, compute_ns)] += 1
+        counts[-1] += compute_ns
+        counts = self._encode
+        counts[bisect_left(TIME_BOUNDS, encode_ns)] += 1
+        counts[-1] += encode_ns
+        counts = self._total
+        counts[bisect_left(TIME_BOUNDS, total_ns)] += 1
+        counts[-1] += total_ns
+        counts = self._request_rows
+        counts[bisect_left(ROW_BOUNDS, rows)] += 1
+        counts[-1] += rows
+        self._last_ns = time.time_ns()
+
+    def computed(self, rows: int, compute_ns: int) -> None:
+        """The model was called once, for that many rows (of one call, or of several together), and took so long."""
+        self._untouched = None
+        place = bisect_left(ROW_BOUNDS, rows)
+        self._batches[place] += 1
+        self._batches[-1] += rows
+        self._batch_ns[place] += compute_ns
+
+    def refused(self, reason: Reason, total_ns: int = 0) -> None:
+        """A call got no answer. `reason_of` gives the reason for an error."""
+        self._untouched = None
+        self._refused[reason] += 1
+        self._refused_ns[reason] += total_ns
+
+    def snapshot(self) -> MeterSnapshot:
+        """All counts as they are now."""
+        kept = self._untouched
+        if kept is not None and kept.in_flight == self.in_flight:
+            return kept
+        deployment, model, version, digest = self.key
+        kept = self._untouched = MeterSnapshot(
+            deployment=deployment,
+            model=model,
+            version=version,
+            digest=digest,
+            answered=self._answered,
+            rows=self._rows,
+            queue=_histogram(self._queue),
+            decode=_histogram(self._decode),
+            compute=_histogram(self._compute),
+            encode=_histogram(self._encode),
+            total=_histogram(self._total),
+            request_rows=_histogram(self._request_rows),
+            batches=_histogram(self._batches),
+            batch_ns=tuple(self._batch_ns),
+            refused={reason: count for reason, count in self._refused.items() if count},
+            refused_ns={reason: self._refused_ns[reason] for reason, count in self._refused.items() if count},
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            in_flight=self.in_flight,
+            last_ns=self._last_ns,
+        )
+        return kept
+
+
+def _histogram(counts: list[int]) -> Histogram:
+    return Histogram(tuple(counts[:-1]), counts[-1])
+
+
+class Meters:
+    """All meters of one process, those of versions that no longer answer included: no count ever goes down.
+
+    `of` and `closed` may be called from any thread, `snapshots` only on the event loop's.
+    """
+
+    def __init__(self) -> None:
+        self.nowhere = Meter()
+        """Counts the calls that reached no version: unknown names, nothing ready, unreadable before it is known."""
+        self._lock = threading.Lock()
+        self._meters: dict[tuple[str, str, int, str], Meter] = {}
+        self._closed: deque[Meter] = deque()
+        self._older: dict[str, MeterSnapshot] = {}
+
+    def of(self, deployment: str, model: str, version: int, digest: str) -> Meter:
+        """The meter of that version in that deployment: always the same one while it is kept."""
+        key = (deployment, model, version, digest)
+        with self._lock:
+            meter = self._meters.get(key)
+            if meter is None:
+                meter = self._meters[key] = Meter(*key)
+            elif meter in self._closed:
+                self._closed.remove(meter)
+            return meter
+
+    def closed(self, meter: Meter) -> None:
+        """The version no longer answers and has no call left. Its counts stay; those of long ago are told together."""
+        with self._lock:
+            if meter in self._closed:
+                return
+            self._closed.append(meter)
+            while len(self._closed) > KEPT_CLOSED:
+                oldest = self._closed.popleft()
+                self._meters.pop(oldest.key, None)
+                self._fold(oldest.snapshot())
+
+    def snapshots(self) -> tuple[MeterSnapshot, ...]:
+        """All counts as they are now, one snapshot a version."""
+        with self._lock:
+            kept = [self.nowhere, *self._meters.values()]
+            return (*(meter.snapshot() for meter in kept), *self._older.values())
+
+    def _fold(self, snapshot: MeterSnapshot) -> None:
+        name = snapshot.deployment
+        older = self._older.get(name) or MeterSnapshot(deployment=name, model="", version=0, digest="")
+        self._older[name] = older + snapshot.without_gauges()
