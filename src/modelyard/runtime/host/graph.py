@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ class Session:
     """
 
     def __init__(self, model: bytes | str) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by the import: nothing is sent over the network
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
