@@ -9,8 +9,9 @@ from typing import TypeAlias
 from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
+from modelyard.errors import NotOffered, UnknownEncoding
 from modelyard.protocol import invocations, oip, rows
-from modelyard.protocol.media import JSON, Media
+from modelyard.protocol.media import ARROW, JSON, Media
 from modelyard.protocol.table import Call, Source, TableReader
 
 
@@ -38,7 +39,15 @@ class Form:
 
 
 def _read_oip(body: bytes, media: Media, reader: TableReader) -> Call:
+    if media.json_length is not None:
+        raise NotOffered(oip.BINARY_HINT)
     return oip.read_request(body, reader)
+
+
+def _read_invocations(body: bytes, media: Media, reader: TableReader) -> Call:
+    if media.content_type == "text/csv":
+        raise UnknownEncoding("text/csv is not understood here; send JSON")
+    return invocations.read_request(body, reader)
 
 
 def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
@@ -62,7 +71,16 @@ FORMS: Mapping[WireForm, Form] = {
         lambda answers, schema, call, source: Written(rows.write_response(answers, schema, source)),
     ),
     "invocations": Form(
-        lambda body, media, reader: invocations.read_request(body, reader),
+        _read_invocations,
         lambda answers, schema, call, source: Written(invocations.write_response(answers, schema, source)),
     ),
 }
+
+
+def form_of(form: WireForm, media: Media) -> WireForm:
+    """The form of a body on a route for `form`: an Arrow stream may come on any of them.
+
+    >>> form_of("rows", Media("application/json"))
+    'rows'
+    """
+    return "arrow" if media.content_type == ARROW and "arrow" in FORMS else form

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from modelyard.domain.records import Label, PredictionRecord
@@ -16,6 +16,14 @@ class RecordSink(Protocol):
 
         Raises:
             RecordNotKept: it could not be written; what was written before is untouched.
+        """
+        ...
+
+    def append_all(self, records: Sequence[PredictionRecord]) -> None:
+        """Keep several at once, which costs little more than one.
+
+        Raises:
+            RecordNotKept: they could not be written; none of them is kept then.
         """
         ...
 

@@ -12,7 +12,7 @@ survives the loss of power only with ``fsync="always"``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,15 @@ class PredictionLog:
         Raises:
             RecordNotKept: it could not be written; what was written before is untouched, and later appends may work.
         """
-        try:
-            payload = _encode(record)
-        except UnicodeEncodeError:
-            payload = _encode(_writable(record))
-        self._segments.append(payload)
+        self._segments.append(_payload(record))
+
+    def append_all(self, records: Sequence[PredictionRecord]) -> None:
+        """Keep several with one write: when this returns all of them outlive the process.
+
+        Raises:
+            RecordNotKept: they could not be written; none of them is kept then.
+        """
+        self._segments.append_all([_payload(record) for record in records])
 
     def close(self) -> None:
         """Let go of the file. Calling it twice is harmless."""
@@ -116,6 +120,13 @@ class LabelLog:
     def close(self) -> None:
         """Let go of the file. Calling it twice is harmless."""
         self._segments.close()
+
+
+def _payload(record: PredictionRecord) -> bytes:
+    try:
+        return _encode(record)
+    except UnicodeEncodeError:
+        return _encode(_writable(record))
 
 
 def _writable(record: PredictionRecord) -> PredictionRecord:

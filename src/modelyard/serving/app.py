@@ -1,56 +1,39 @@
-"""The application: HTTP in, HTTP out, nothing between it and the server but the ASGI calls.
-
-A call for answers goes: read the body, decode to columns, check, compute, encode, record, answer. The record is kept
-before the answer is sent, failures included, so that whatever a client saw is in the log.
-"""
+"""The HTTP entrance: requests to calls and actions, answers to replies."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import unquote_to_bytes
 
-from modelyard.domain.frame import Answers
-from modelyard.domain.records import PredictionRecord, WireForm
-from modelyard.errors import ModelyardError, NotOffered, UnknownEncoding
-from modelyard.protocol import invocations, oip, rows
-from modelyard.protocol.table import Call, Source, TableReader
-from modelyard.records.interface import RecordSink
+from modelyard.domain.records import WireForm
+from modelyard.errors import InvalidRequest, ModelyardError
+from modelyard.protocol.forms import FORMS, form_of
+from modelyard.protocol.media import PLAIN, Media
 from modelyard.serving.actions import ACTIONS, Services
-from modelyard.serving.http import (
-    BodyFacts,
-    Disconnected,
-    Receive,
-    Reply,
-    Scope,
-    Send,
-    UnknownPath,
-    WrongVerb,
-    body_facts,
-    error_reply,
-    outcome_of,
-    read_body,
-    send_reply,
-)
+from modelyard.serving.answering import Answering
+from modelyard.serving.compression import compressed, decompressed
+from modelyard.serving.exchange import Done, Incoming, Ticket
+from modelyard.serving.http import Reply, UnknownPath, WrongVerb, error_reply
+from modelyard.serving.http1 import Request
 from modelyard.serving.routes import Target, find
-from modelyard.serving.served import ServedVersion
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-LONG_BODY_BYTES, LONG_ROWS = 256 * 1024, 2000
-"""Bodies from here on are read and answers written in a thread, so that others are not kept waiting."""
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+"""Within how many milliseconds of its arrival the caller wants the answer."""
 
-_REMEMBERED_PATHS = 1024
+_SMALLEST_COMPRESSED = 1024
+_LARGEST_INLINE = 64 * 1024
+"""Bodies beyond this size are compressed in a thread, and whatever is compressed is unpacked in one."""
+
+_REMEMBERED = 1024
 
 _log = logging.getLogger("modelyard.serving")
-
-_READ: dict[str, Callable[[bytes, TableReader], Call]] = {
-    "oip": oip.read_request,
-    "rows": rows.read_request,
-    "invocations": invocations.read_request,
-}
 
 
 def prediction_ids() -> Callable[[], str]:
@@ -59,150 +42,158 @@ def prediction_ids() -> Callable[[], str]:
     return lambda: f"{prefix}{next(count):06x}"
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """One call for answers, as far as it has come."""
+@dataclass(slots=True, eq=False)
+class _Unpacking(Ticket):
+    """A call whose body is being unpacked, and afterwards stands for the call itself."""
 
-    prediction_id: str
-    form: WireForm
-    target: Target
-    received_ns: int
-    started_ns: int
-    request: bytes = b""
-    call: Call | None = None
-    served: ServedVersion | None = None
-    error: str | None = None
+    call: Ticket | None = None
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.cancelled = True
+        if self.call is not None:
+            self.call.cancel()
 
 
 @dataclass(slots=True, eq=False)
 class Application:
-    """Serves one data plane over HTTP (ASGI 3) and keeps a record of every call for answers."""
+    """Answers HTTP requests to one data plane. Belongs to one event loop's thread."""
 
     services: Services
-    records: RecordSink
+    answering: Answering
     max_body: int = MAX_BODY_BYTES
     next_id: Callable[[], str] = field(default_factory=prediction_ids)
-    _targets: dict[str, Target] = field(default_factory=dict)
+    _targets: dict[bytes, Target] = field(default_factory=dict)
+    _media: dict[tuple[bytes | None, bytes | None], Media] = field(default_factory=dict)
+    _under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        if scope["type"] != "http":
-            return
+    def handle(self, request: Request, respond: Done) -> Ticket | None:
+        """Answer one request; see `modelyard.serving.http1.Handler`."""
         try:
-            reply = await self._reply(scope, receive)
-        except Disconnected:
-            return
-        except ModelyardError as error:
-            reply = error_reply(error)
+            target = self._targets.get(request.url) or self._find(request.url)
+            if request.method not in target.verbs:
+                raise WrongVerb(request.method, request.url.decode("latin-1"), ", ".join(target.verbs))
+            if b"accept-encoding" in request.headers:
+                respond = self._compressing(request.headers[b"accept-encoding"].decode("latin-1"), respond)
+            if request.headers.get(b"content-encoding", b"identity") != b"identity":
+                return self._unpack(request, target, respond)
+            return self._dispatch(request, target, respond)
         except Exception as error:  # noqa: BLE001 - the client is owed an answer, the log has the rest
-            _log.exception("%s %s", scope["method"], scope["path"])
-            reply = error_reply(error)
-        await send_reply(send, reply)
+            respond(self._error(error, request))
+            return None
 
-    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        path = scope["path"]
-        target = self._targets.get(path) or self._find(path)
-        if scope["method"] not in target.verbs:
-            raise WrongVerb(scope["method"], path, ", ".join(target.verbs))
-        facts = body_facts(scope["headers"])
-        if target.action in _READ:
-            return await self._predict(target, facts, receive)
-        body = await read_body(receive, facts, self.max_body) if scope["method"] == "POST" else b""
-        return ACTIONS[target.action](self.services, target, body)
+    def _dispatch(self, request: Request, target: Target, respond: Done) -> Ticket | None:
+        if target.action in FORMS:
+            return self._predict(request, target, respond)
+        respond(ACTIONS[target.action](self.services, target, request.body))
+        return None
 
-    def _find(self, path: str) -> Target:
+    def _predict(self, request: Request, target: Target, respond: Done) -> Ticket:
+        headers = request.headers
+        media = self._media_of(headers)
+        trace = headers.get(b"traceparent")
+        incoming = Incoming(
+            self.next_id(),
+            form_of(cast("WireForm", target.action), media),
+            target.deployment,
+            target.version,
+            request.body,
+            request.received_ns,
+            request.started_ns,
+            media,
+            _deadline(headers.get(TIMEOUT_HEADER), request.started_ns),
+            None if trace is None else trace.decode("latin-1"),
+        )
+        return self.answering.submit(incoming, respond)
+
+    def _find(self, url: bytes) -> Target:
+        path = unquote_to_bytes(url.partition(b"?")[0]).decode("utf-8", "replace")
         target = find(path)
         if target is None:
             raise UnknownPath(f"there is nothing at {path[:200]}; see /status, /v2 or /predict/DEPLOYMENT")
-        if len(self._targets) >= _REMEMBERED_PATHS:
+        if len(self._targets) >= _REMEMBERED:
             self._targets.clear()
-        self._targets[path] = target
+        self._targets[url] = target
         return target
 
-    async def _predict(self, target: Target, facts: BodyFacts, receive: Receive) -> Reply:
-        form: WireForm = target.action  # type: ignore[assignment]
-        exchange = _Exchange(self.next_id(), form, target, time.time_ns(), time.perf_counter_ns())
-        try:
-            reply = Reply(200, await self._answer(exchange, facts, receive))
-        except ModelyardError as error:
-            exchange.error = str(error)
-            reply = error_reply(error, exchange.prediction_id)
-        except Disconnected:
-            raise
-        except Exception as error:  # noqa: BLE001 - a call that failed is recorded like any other
-            _log.exception("%s: call %s", target.deployment, exchange.prediction_id)
-            exchange.error = f"{type(error).__name__}: {error}"
-            reply = error_reply(error, exchange.prediction_id)
-        finally:
-            if exchange.served is not None:
-                exchange.served.leases.give_back()
-        self.records.append(_record(exchange, reply))
+    def _media_of(self, headers: dict[bytes, bytes]) -> Media:
+        content_type, accept = headers.get(b"content-type"), headers.get(b"accept")
+        media = self._media.get((content_type, accept))
+        if media is None:
+            if len(self._media) >= _REMEMBERED:
+                self._media.clear()
+            plain = (content_type or b"").decode("latin-1").partition(";")[0].strip().lower()
+            media = Media(plain, (accept or b"").decode("latin-1")) if content_type or accept else PLAIN
+            self._media[content_type, accept] = media
+        length = headers.get(b"inference-header-content-length")
+        return media if length is None else Media(media.content_type, media.accept, _json_length(length))
+
+    # Compression.
+
+    def _unpack(self, request: Request, target: Target, respond: Done) -> Ticket:
+        ticket = _Unpacking()
+        encoding = request.headers[b"content-encoding"].decode("latin-1").strip().lower()
+
+        async def unpack() -> None:
+            loop = asyncio.get_running_loop()
+            try:
+                request.body = await loop.run_in_executor(None, decompressed, request.body, encoding, self.max_body)
+                if not ticket.cancelled:
+                    ticket.call = self._dispatch(request, target, respond)
+            except Exception as error:  # noqa: BLE001 - as in `handle`
+                respond(self._error(error, request))
+
+        self._start(unpack())
+        return ticket
+
+    def _compressing(self, accepted: str, respond: Done) -> Done:
+        def answer(reply: Reply) -> None:
+            if len(reply.body) < _SMALLEST_COMPRESSED:
+                respond(reply)
+            elif len(reply.body) <= _LARGEST_INLINE:
+                respond(_packed(reply, accepted))
+            else:
+                self._start(pack(reply))
+
+        async def pack(reply: Reply) -> None:
+            respond(await asyncio.get_running_loop().run_in_executor(None, _packed, reply, accepted))
+
+        return answer
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    def _error(self, error: Exception, request: Request) -> Reply:
+        if not isinstance(error, ModelyardError):
+            _log.error("%s %s", request.method, request.url[:200].decode("latin-1"), exc_info=error)
+        return error_reply(error)
+
+
+def _packed(reply: Reply, accepted: str) -> Reply:
+    body, encoding = compressed(reply.body, accepted)
+    if encoding is None:
         return reply
+    headers = (*reply.headers, (b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding"))
+    return Reply(reply.status, body, headers, reply.content_type, reply.error)
 
-    async def _answer(self, exchange: _Exchange, facts: BodyFacts, receive: Receive) -> bytes:
-        exchange.request = await read_body(receive, facts, self.max_body)
-        target = exchange.target
-        served = exchange.served = self.services.plane.lease(
-            target.deployment or self._only_deployment(), target.version
+
+def _deadline(header: bytes | None, started_ns: int) -> int | None:
+    if header is None:
+        return None
+    try:
+        milliseconds = float(header)
+    except ValueError:
+        milliseconds = -1.0
+    if not 0 < milliseconds < 1e9:
+        raise InvalidRequest(f"{TIMEOUT_HEADER.decode()}: expected milliseconds above 0, got {header[:40]!r}")
+    return started_ns + int(milliseconds * 1e6)
+
+
+def _json_length(header: bytes) -> int:
+    if not header.isdigit() or len(header) > 18:
+        raise InvalidRequest(
+            f"inference-header-content-length: expected the number of bytes of the JSON part, got {header[:40]!r}"
         )
-        if facts.binary:
-            raise NotOffered(oip.BINARY_HINT)
-        if facts.media_type == "text/csv":
-            raise UnknownEncoding("text/csv is not understood here; send JSON")
-        read = _READ[exchange.form]
-        if len(exchange.request) < LONG_BODY_BYTES:
-            call = exchange.call = read(exchange.request, served.reader)
-        else:
-            call = exchange.call = await served.aside(read, exchange.request, served.reader)
-        answers = await served.answer(call.frame, call.outputs)
-        ordered = answers if call.outputs is None else {name: answers[name] for name in call.outputs}
-        if call.frame.rows < LONG_ROWS:
-            return _write(exchange, call, served, ordered)
-        return await served.aside(_write, exchange, call, served, ordered)
-
-    def _only_deployment(self) -> str:
-        names = self.services.plane.names()
-        if len(names) != 1:
-            there = f"there are: {', '.join(names)}" if names else "nothing is deployed"
-            raise UnknownPath(f"/invocations without a deployment needs exactly one; {there}")
-        return names[0]
-
-
-def _write(exchange: _Exchange, call: Call, served: ServedVersion, answers: Answers) -> bytes:
-    deployment, schema = served.deployment, served.schema
-    if exchange.form == "oip":
-        return oip.write_response(
-            answers,
-            schema,
-            name=deployment.name,
-            version=str(deployment.version),
-            prediction_id=exchange.prediction_id,
-            id=call.id,
-            words=call.words,
-        )
-    source = Source(deployment.model, deployment.version, exchange.prediction_id, call.frame.rows, call.row_ids)
-    if exchange.form == "rows":
-        return rows.write_response(answers, schema, source)
-    return invocations.write_response(answers, schema, source)
-
-
-def _record(exchange: _Exchange, reply: Reply) -> PredictionRecord:
-    served, call = exchange.served, exchange.call
-    deployment = None if served is None else served.deployment
-    return PredictionRecord(
-        exchange.prediction_id,
-        exchange.target.deployment or (deployment.name if deployment else ""),
-        deployment.model if deployment else "",
-        deployment.version if deployment else 0,
-        served.digest if served else "",
-        exchange.received_ns,
-        time.perf_counter_ns() - exchange.started_ns,
-        reply.status,
-        outcome_of(reply.status),
-        exchange.form,
-        call.frame.rows if call else 0,
-        exchange.request,
-        reply.body,
-        exchange.error,
-        call.row_ids if call else (),
-    )
+    return int(header)

@@ -40,7 +40,7 @@ class Incoming:
 class Ticket:
     """Stands for a call that was handed in. `cancel` when the caller is gone: work that has not begun never will."""
 
-    cancelled: bool = field(default=False)
+    cancelled: bool = field(default=False, kw_only=True)
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -26,12 +25,6 @@ from modelyard.errors import (
     Unavailable,
     UnknownEncoding,
 )
-from modelyard.serving.compression import decompressed, too_large
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 HTTP_STATUS: tuple[tuple[type[ModelyardError], int], ...] = (
     (NotFound, 404),
@@ -50,10 +43,6 @@ HTTP_STATUS: tuple[tuple[type[ModelyardError], int], ...] = (
 """The first kind that fits decides."""
 
 RETRY_AFTER_SECONDS = 1
-
-
-class Disconnected(Exception):
-    """The client went away before its request was complete."""
 
 
 class WrongVerb(Rejected):
@@ -126,77 +115,3 @@ def error_reply(error: BaseException, request_id: str | None = None) -> Reply:
     elif status == 503:
         headers = ((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),)
     return Reply(status, msgspec.json.encode(document), headers, error=error)
-
-
-_JSON = (b"content-type", b"application/json")
-
-
-async def send_reply(send: Send, reply: Reply) -> None:
-    """Send the whole answer."""
-    length = (b"content-length", str(len(reply.body)).encode())
-    await send({"type": "http.response.start", "status": reply.status, "headers": [_JSON, length, *reply.headers]})
-    await send({"type": "http.response.body", "body": reply.body})
-
-
-@dataclass(frozen=True, slots=True)
-class BodyFacts:
-    """What the headers say of the body."""
-
-    length: int | None = None
-    encoding: str = ""
-    media_type: str = ""
-    binary: bool = False
-
-
-def body_facts(headers: Iterable[tuple[bytes, bytes]]) -> BodyFacts:
-    """Read the headers that matter for a body.
-
-    >>> body_facts([(b"content-length", b"12"), (b"content-encoding", b"gzip")]).encoding
-    'gzip'
-    """
-    length, encoding, media_type, binary = None, "", "", False
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit():
-            length = int(value)
-        elif name == b"content-encoding":
-            encoding = value.decode("latin-1").strip().lower()
-        elif name == b"content-type":
-            media_type = value.decode("latin-1").partition(";")[0].strip().lower()
-        elif name == b"inference-header-content-length":
-            binary = True
-    return BodyFacts(length, encoding, media_type, binary)
-
-
-async def read_body(receive: Receive, facts: BodyFacts, limit: int) -> bytes:
-    """The request's body, decompressed.
-
-    Raises:
-        TooLarge: it has more than `limit` bytes, before or after decompression; the rest is not read.
-        UnknownEncoding: it is compressed in a way that is not understood, or badly.
-        Disconnected: the client went away.
-    """
-    if facts.length is not None and facts.length > limit:
-        raise too_large(limit)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Disconnected
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        body = await _rest_of(receive, body, limit)
-    if len(body) > limit:
-        raise too_large(limit)
-    return decompressed(body, facts.encoding, limit) if facts.encoding else body
-
-
-async def _rest_of(receive: Receive, first: bytes, limit: int) -> bytes:
-    parts, size, more = [first], len(first), True
-    while more:
-        if size > limit:
-            raise too_large(limit)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        part = message.get("body", b"")
-        parts.append(part)
-        size, more = size + len(part), message.get("more_body", False)
-    return b"".join(parts)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from modelyard.domain.frame import Answers, Frame
+from modelyard.errors import DeadlinePassed
+from modelyard.runtime.interface import Runtime
+from modelyard.serving.costs import CostModel
 
 Computed: TypeAlias = Callable[["Answers | BaseException", int, int], None]
 """Called on the event loop's thread with the answers or the error, the nanoseconds the rows waited in the lane, and
@@ -50,6 +57,53 @@ class Lane(Protocol):
         """Bytes of request bodies that wait."""
         ...
 
+    @property
+    def cost(self) -> CostModel:
+        """What rows take in it."""
+        ...
+
     def close(self) -> None:
         """End it; jobs that still wait get `VersionNotReady`."""
         ...
+
+
+class ThreadLane:
+    """Computes each job for itself, in a few threads."""
+
+    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop, cost: CostModel, threads: int = 2) -> None:
+        self.cost = cost
+        self.rows = self.bytes = 0
+        self._runtime, self._loop, self._threads = runtime, loop, threads
+        self._pool = ThreadPoolExecutor(threads, "lane")
+
+    def submit(self, job: Job) -> None:
+        """Take a job in; its `done` is called later, never from within this call."""
+        self.rows, self.bytes = self.rows + job.frame.rows, self.bytes + job.size
+        self._pool.submit(self._work, job, time.perf_counter_ns())
+
+    def wait_seconds(self) -> float:
+        """Expected seconds until a job that came now would begin."""
+        return self.cost.seconds(self.rows) / self._threads if self.rows else 0.0
+
+    def close(self) -> None:
+        """End it when all that was taken in is done."""
+        self._pool.shutdown(wait=False)
+
+    def _work(self, job: Job, came_ns: int) -> None:
+        begun = time.perf_counter_ns()
+        result: Answers | BaseException
+        try:
+            if job.deadline_ns is not None and begun > job.deadline_ns:
+                raise DeadlinePassed("the deadline of this call passed while it waited for its turn")
+            result = {} if job.cancelled else self._runtime.predict(job.frame, job.outputs)
+        except BaseException as error:  # noqa: BLE001 - it is the caller's to tell
+            result = error
+        taken = time.perf_counter_ns() - begun
+        with contextlib.suppress(RuntimeError):  # the loop is over: nobody waits
+            self._loop.call_soon_threadsafe(self._finish, job, result, begun - came_ns, taken)
+
+    def _finish(self, job: Job, result: Answers | BaseException, waited_ns: int, taken_ns: int) -> None:
+        self.rows, self.bytes = self.rows - job.frame.rows, self.bytes - job.size
+        if not isinstance(result, BaseException) and not job.cancelled:
+            self.cost.observe(job.frame.rows, taken_ns / 1e9)
+        job.done(result, waited_ns, taken_ns)

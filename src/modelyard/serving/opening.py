@@ -20,6 +20,7 @@ from modelyard.home import Home
 from modelyard.protocol.table import TableReader
 from modelyard.runtime.interface import Runtime
 from modelyard.serving.keeper import KeptRuntime, ProcessRuntime
+from modelyard.serving.meters import Meters
 from modelyard.serving.served import Pace, ServedVersion
 
 Opener = Callable[[Deployment], ServedVersion]
@@ -28,10 +29,13 @@ Opener = Callable[[Deployment], ServedVersion]
 _TIMED_CALLS = 5
 
 
-def open_version(deployment: Deployment, home: Home, python: Path | None = None) -> ServedVersion:
+def open_version(
+    deployment: Deployment, home: Home, python: Path | None = None, meters: Meters | None = None
+) -> ServedVersion:
     """Open the deployment's bundle and prove that it answers as training did, one row at a time and as a batch.
 
-    `python` is an interpreter to run native forms with, in place of a rebuilt environment.
+    `python` is an interpreter to run native forms with, in place of a rebuilt environment; calls are counted in
+    `meters`.
 
     Raises:
         BundleRefused: a file of it is not what its digest says, or the bundle is another than asked for.
@@ -57,6 +61,7 @@ def open_version(deployment: Deployment, home: Home, python: Path | None = None)
         _kept(runtime, bundle, golden),
         pace,
         TableReader(bundle.manifest.schema),
+        (meters or Meters()).of(deployment.name, deployment.model, deployment.version, bundle.digest),
     )
 
 
@@ -96,7 +101,7 @@ def _pace(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> Pace:
     """Measure one row and one batch, after the replay has warmed everything."""
     answered = golden.answered()
     if bundle.manifest.runtime != "onnx" or not answered:
-        return Pace(inline=False, one=0.0, more=0.0)
+        return Pace(inline=False, one=1e-3, more=0.0)
     row, batch = golden.inputs.take(answered[:1]), golden.inputs.take(answered)
     one = _seconds(runtime, row)
     return Pace(inline=True, one=one, more=max(_seconds(runtime, batch) - one, 0.0) / batch.rows)

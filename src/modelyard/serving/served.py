@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,14 +13,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from modelyard.domain.checks import check
 from modelyard.domain.desired import Deployment
-from modelyard.domain.frame import Answers, Frame
+from modelyard.domain.frame import Answers
 from modelyard.domain.manifest import Manifest
 from modelyard.domain.schema import Schema
 from modelyard.protocol.table import TableReader
 from modelyard.runtime.interface import Runtime
+from modelyard.serving.costs import CostModel
 from modelyard.serving.keeper import KeptRuntime
+from modelyard.serving.lanes import Lane, ThreadLane
+from modelyard.serving.meters import Meter
 from modelyard.serving.status import VersionStatus
 
 INLINE_SECONDS = 0.001
@@ -77,9 +80,12 @@ class Leases:
             return self._change.wait_for(lambda: not self._held, seconds)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class ServedVersion:
-    """One opened, proven version. Made by `modelyard.serving.opening`, closed when its last lease is back."""
+    """One opened, proven version. Made by `modelyard.serving.opening`, closed when its last lease is back.
+
+    `turn` is what a call takes of the event loop by the bytes of its body, `cost` what its rows take in the lane.
+    """
 
     deployment: Deployment
     manifest: Manifest
@@ -87,28 +93,38 @@ class ServedVersion:
     runtime: Runtime
     pace: Pace
     reader: TableReader
+    meter: Meter = field(default_factory=Meter)
     leases: Leases = field(default_factory=Leases)
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "compute"))
     loaded_at: float = field(default_factory=time.time)
+    turn: CostModel = field(default_factory=lambda: CostModel(one=1e-4, more=1e-8))
+    lane: Lane | None = None
+    _bytes_a_row: float = 0.0
+    _loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def schema(self) -> Schema:
         """What it takes and answers."""
         return self.reader.schema
 
-    async def answer(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
-        """Answer every row, for the named outputs (None: all).
+    def open_lane(self, loop: asyncio.AbstractEventLoop) -> Lane:
+        """Where calls are computed that do not belong on the event loop; made when it is first needed."""
+        if self.lane is None:
+            self._loop = loop
+            self.lane = ThreadLane(self.runtime, loop, CostModel(max(self.pace.one, 1e-4), self.pace.more))
+        return self.lane
 
-        Raises:
-            InvalidInput: a value that this model does not take.
-            RowsRefused, ModelFailed, RuntimeLost: as the runtime says.
-        """
-        check(frame, self.schema)
-        if not frame.rows:
-            return no_rows(self.schema, outputs)
-        if self.pace.is_short(frame.rows):
-            return self.runtime.predict(frame, outputs)
-        return await self.aside(self.runtime.predict, frame, outputs)
+    def learn_rows(self, size: int, rows: int) -> None:
+        """Remember how large a body is that has so many rows."""
+        a_row = size / max(rows, 1)
+        self._bytes_a_row = a_row if not self._bytes_a_row else 0.9 * self._bytes_a_row + 0.1 * a_row
+
+    def lane_seconds(self, size: int) -> float:
+        """Expected seconds in the lane of a call whose body has `size` bytes."""
+        lane = self.lane
+        if lane is None or not self._bytes_a_row:
+            return 0.0
+        return lane.cost.seconds(max(1, round(size / self._bytes_a_row)))
 
     async def aside(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do `work` in one of this version's threads, while the event loop goes on."""
@@ -133,7 +149,10 @@ class ServedVersion:
         )
 
     def close(self) -> None:
-        """Give back the runtime and the threads."""
+        """Give back the lane, the runtime and the threads."""
+        if self.lane is not None and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the event loop is over, and with it everything that waited
+                self._loop.call_soon_threadsafe(self.lane.close)
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.runtime.close()
 

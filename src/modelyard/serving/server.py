@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -14,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import uvloop
 
 from modelyard import __version__
 from modelyard.domain.desired import Deployment, DesiredState
@@ -23,17 +23,19 @@ from modelyard.errors import PolicyDenied, ServiceUnreachable
 from modelyard.home import Home
 from modelyard.records.log import LabelLog, PredictionLog
 from modelyard.serving.actions import Services
+from modelyard.serving.answering import Answering
 from modelyard.serving.app import MAX_BODY_BYTES, Application
 from modelyard.serving.desired import DesiredFollower, DesiredSource, write_whole
+from modelyard.serving.http1 import Connections, HttpConnection, Limits
+from modelyard.serving.meters import Meters
 from modelyard.serving.opening import open_version
 from modelyard.serving.plane import DataPlane
 
 _log = logging.getLogger("modelyard.serving")
 
 _BACKLOG = 2048
-DRAIN_SECONDS = 30
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the pools of usual clients and balancers, so that none sends on a connection just being closed."""
+DRAIN_SECONDS = 30.0
+SWEEP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,45 +115,6 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Protocol(HttpToolsProtocol):
-    """Answers unreadable HTTP in the same form as every other error."""
-
-    def send_400_response(self, msg: str) -> None:
-        body = msgspec.json.encode({"error": msg, "code": "InvalidRequest"})
-        head = (
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: " + str(len(body)).encode() + b"\r\n\r\n"
-        )
-        self.transport.write(head + body)
-        self.transport.close()
-
-
-class _Server(uvicorn.Server):
-    """Tells when it listens, and when it is asked to stop."""
-
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None], stopping: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._listening, self._stopping = listening, stopping
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._listening()
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        self._stopping()
-        super().handle_exit(sig, frame)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Uvicorn's own raises the signal again at the end, which would kill the process before its parts are closed.
-        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for sig, handler in before.items():
-                signal.signal(sig, handler)
-
-
 def serve(options: Options) -> None:
     """Serve until told to stop (SIGTERM, SIGINT), then finish the requests there are.
 
@@ -161,37 +124,62 @@ def serve(options: Options) -> None:
         RecordNotKept: the records folder cannot be written.
     """
     listener = _listener(options)
-    with _joined(options) as (application, plane):
-        config = uvicorn.Config(
-            application,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
+    with _joined(options) as parts:
+        uvloop.run(_run(options, listener, parts))
 
-        def listening() -> None:
-            _log.info("listening on %s", url_of(listener))
-            if options.announce is not None:
-                document = {"url": url_of(listener), "pid": os.getpid()}
-                write_whole(options.announce, msgspec.json.encode(document))
 
-        def stopping() -> None:
-            plane.draining = True
+async def _run(options: Options, listener: socket.socket, parts: _Parts) -> None:
+    """Answer until a signal says stop; then finish what there is."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    answering = Answering(parts.plane, parts.records, parts.meters)
+    application = Application(parts.services, answering, options.max_body)
+    connections = Connections(Limits(body=options.max_body))
+    server = await loop.create_server(lambda: HttpConnection(application, connections), sock=listener, backlog=_BACKLOG)
+    _log.info("listening on %s", url_of(listener))
+    if options.announce is not None:
+        document = {"url": url_of(listener), "pid": os.getpid()}
+        write_whole(options.announce, msgspec.json.encode(document))
+    while not stop.is_set():
+        connections.sweep()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), SWEEP_SECONDS)
+    parts.plane.draining = True
+    server.close()
+    await drain(connections, answering, DRAIN_SECONDS)
+    answering.close()
 
-        _Server(config, listening, stopping).run(sockets=[listener])
+
+async def drain(connections: Connections, answering: Answering, seconds: float) -> None:
+    """Answer what was asked, for at most so long; then close what is left."""
+    connections.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await answering.drained()
+            while connections.busy():
+                await asyncio.sleep(0.01)
+    connections.abort()
+    await asyncio.sleep(0)  # lets the sockets close
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a server is made of."""
+
+    plane: DataPlane
+    records: PredictionLog
+    services: Services
+    meters: Meters
 
 
 @contextlib.contextmanager
-def _joined(options: Options) -> Iterator[tuple[Application, DataPlane]]:
+def _joined(options: Options) -> Iterator[_Parts]:
     """All parts, put together; taken apart at the end, the model processes last."""
     home = options.home.create()
     directory = options.records or home.records
-    plane = DataPlane(lambda deployment: open_version(deployment, home, options.python))
+    meters = Meters()
+    plane = DataPlane(lambda deployment: open_version(deployment, home, options.python, meters))
     with contextlib.ExitStack() as parts:
         records, labels = PredictionLog(directory), LabelLog(directory)
         parts.callback(records.close)
@@ -207,4 +195,4 @@ def _joined(options: Options) -> Iterator[tuple[Application, DataPlane]]:
         elif options.deployment is not None:
             plane.apply(DesiredState(0, (options.deployment,)))
         services = Services(plane, labels, __version__, facts)
-        yield Application(services, records, options.max_body), plane
+        yield _Parts(plane, records, services, meters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import threading
 import time
@@ -24,7 +25,10 @@ from modelyard.protocol.table import TableReader
 from modelyard.runtime.interface import Runtime
 from modelyard.runtime.onnx import OnnxRuntime
 from modelyard.serving.actions import Services
+from modelyard.serving.answering import Answering
 from modelyard.serving.app import Application
+from modelyard.serving.http1 import Connections, HttpConnection, Limits
+from modelyard.serving.meters import Meters
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import Pace, ServedVersion
 
@@ -146,9 +150,12 @@ class Kept:
     broken: Exception | None = None
 
     def append(self, record: PredictionRecord) -> None:
+        self.append_all([record])
+
+    def append_all(self, records: Sequence[PredictionRecord]) -> None:
         if self.broken is not None:
             raise self.broken
-        self.records.append(record)
+        self.records.extend(records)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -192,41 +199,97 @@ class Answer:
 
 def application(plane: DataPlane, kept: Kept | None = None, **options: Any) -> Application:
     kept = kept or Kept()
-    return Application(Services(plane, KeptLabels(kept), "0.1.0"), kept, **options)
+    return Application(Services(plane, KeptLabels(kept), "0.1.0"), Answering(plane, kept, Meters()), **options)
+
+
+class Wire(asyncio.Transport):
+    """The other end of a connection without a socket: keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.closed = self.paused = False
+        self.news = asyncio.Event()
+
+    def write(self, data: Any) -> None:
+        self.written += data
+        self.news.set()
+
+    def writelines(self, pieces: Any) -> None:
+        self.write(b"".join(pieces))
+
+    def close(self) -> None:
+        self.closed = True
+        self.news.set()
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def answers(self) -> list[Answer]:
+        """The whole answers so far."""
+        found, rest = [], bytes(self.written)
+        while b"\r\n\r\n" in rest:
+            head, _, rest = rest.partition(b"\r\n\r\n")
+            first, *lines = head.decode("latin-1").split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines)
+            length = int(headers.get("content-length", 0))
+            if len(rest) < length:
+                break
+            found.append(Answer(int(first.split()[1]), headers, rest[:length]))
+            rest = rest[length:]
+        return found
+
+
+_LOOP = asyncio.Runner()
+atexit.register(_LOOP.close)
+
+
+def run(work: Any) -> Any:
+    """Run a coroutine on the one event loop of these tests, which lanes stay bound to."""
+    return _LOOP.run(work)
+
+
+def connected(app: Any, connections: Connections | None = None) -> tuple[HttpConnection, Wire]:
+    """A connection to the application, and its other end."""
+    connection, wire = HttpConnection(app, Connections() if connections is None else connections), Wire()
+    connection.connection_made(wire)
+    return connection, wire
+
+
+def written(method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
+    """A request as it goes over the wire."""
+    lines = {"host": "here", "content-length": str(len(body)), **(headers or {})}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
 
 
 async def ask(
-    app: Application, method: str, path: str, body: bytes | list[bytes] = b"", headers: dict[str, str] | None = None
+    app: Application, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> Answer:
-    """One request to the application; a list of bodies arrives in pieces."""
-    pieces = body if isinstance(body, list) else [body]
-    messages = [
-        {"type": "http.request", "body": piece, "more_body": at < len(pieces) - 1} for at, piece in enumerate(pieces)
-    ]
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return messages.pop(0) if messages else {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
-    }
-    await app(scope, receive, send)
-    start, *rest = sent
-    found = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Answer(start["status"], found, b"".join(part["body"] for part in rest))
+    """Send one request and wait for its answer."""
+    connection, wire = connected(app, Connections(Limits(body=app.max_body)))
+    connection.data_received(written(method, path, body, headers))
+    async with asyncio.timeout(PATIENCE):
+        while not wire.answers():
+            wire.news.clear()
+            await wire.news.wait()
+    [answer] = wire.answers()
+    connection.connection_lost(None)
+    return answer
 
 
 def get(app: Application, path: str) -> Answer:
-    return asyncio.run(ask(app, "GET", path))
+    return run(ask(app, "GET", path))
 
 
 def post(app: Application, path: str, document: Any = None, *, raw: Any = None, **headers: str) -> Answer:
     body = raw if raw is not None else b"" if document is None else json.dumps(document).encode()
-    return asyncio.run(ask(app, "POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()}))
+    return run(ask(app, "POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()}))

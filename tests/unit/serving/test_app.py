@@ -19,7 +19,20 @@ from modelyard.protocol import oip, rows
 from modelyard.serving.app import Application
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import ServedVersion
-from unit.serving.parts import PATIENCE, Kept, application, ask, deployment, desired, get, post, served
+from unit.serving.parts import (
+    PATIENCE,
+    Kept,
+    application,
+    ask,
+    connected,
+    deployment,
+    desired,
+    get,
+    post,
+    run,
+    served,
+    written,
+)
 
 SCHEMA = compiled_bundles.schema()
 FRAME = compiled_bundles.frame(2)
@@ -206,20 +219,15 @@ def test_a_call_that_cannot_be_recorded_is_not_answered(app: Application, kept: 
 
 
 def test_a_client_that_leaves_before_its_body_is_complete_costs_nothing(app: Application, kept: Kept) -> None:
-    async def leave() -> list[Any]:
-        sent: list[Any] = []
+    async def leave() -> bytes:
+        connection, wire = connected(app)
+        connection.data_received(written("POST", "/predict/live", b"x" * 10)[:-5])
+        connection.connection_lost(None)
+        return bytes(wire.written)
 
-        async def receive() -> Any:
-            return {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await app({"type": "http", "method": "POST", "path": "/predict/live", "headers": []}, receive, send)
-        return sent
-
-    assert asyncio.run(leave()) == []
+    assert run(leave()) == b""
     assert kept.records == []
+    assert app.answering.in_flight == 0
 
 
 def test_many_calls_at_once_each_get_their_own_answer(app: Application) -> None:
@@ -230,7 +238,7 @@ def test_many_calls_at_once_each_get_their_own_answer(app: Application) -> None:
         )
         return [[row["prediction_id"] for row in answer.json["rows"]] for answer in answers]
 
-    assert asyncio.run(all_at_once()) == [[str(number)] for number in range(50)]
+    assert run(all_at_once()) == [[str(number)] for number in range(50)]
 
 
 def test_health_and_readiness(app: Application, plane: DataPlane) -> None:

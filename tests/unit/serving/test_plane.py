@@ -212,7 +212,7 @@ def test_a_version_is_not_closed_under_the_requests_it_has(plane: DataPlane, ope
     answers: list[object] = []
 
     def call() -> None:
-        answers.append(asyncio.run(version.answer(compiled_bundles.frame(1))))
+        answers.append(version.runtime.predict(compiled_bundles.frame(1)))
         version.leases.give_back()
 
     caller = threading.Thread(target=call)
@@ -235,17 +235,17 @@ def test_no_request_is_lost_or_mixed_while_versions_are_replaced(plane: DataPlan
     expected = {number: served(deployment(version=number)).runtime.predict(frame) for number in range(1, 21)}
     stop, wrong, calls = threading.Event(), [], 0
 
-    async def call_on() -> None:
+    def call_on() -> None:
         nonlocal calls
         while not stop.is_set():
             version = plane.lease("live")
-            got = await version.answer(frame)
+            got = version.runtime.predict(frame)
             if not np.array_equal(got["predict_proba"], expected[version.deployment.version]["predict_proba"]):
                 wrong.append(version.deployment.version)
             version.leases.give_back()
             calls += 1
 
-    caller = threading.Thread(target=lambda: asyncio.run(call_on()))
+    caller = threading.Thread(target=call_on)
     caller.start()
     for number in range(2, 21):
         plane.apply(desired(number, deployment(version=number)))
