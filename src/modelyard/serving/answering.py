@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -63,12 +63,15 @@ class _Call(Ticket):
     compute_ns: int = 0
     encode_ns: int = 0
     arrived_ns: int = 0
+    leave: Callable[[_Call], None] | None = None
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Nobody waits for the answer any more. A job in a lane is never heard of again once it is cancelled."""
         self.cancelled = True
-        if self.job is not None:
-            self.job.cancelled = True
+        job, self.job = self.job, None
+        if job is not None and self.leave is not None:
+            job.cancelled = True
+            self.leave(self)
 
 
 _Finished: TypeAlias = tuple[_Call, PredictionRecord, Reply]
@@ -276,15 +279,15 @@ class Answering:
         served.learn_rows(size, read.frame.rows)
 
         def computed(result: Answers | BaseException, waited_ns: int, computed_ns: int) -> None:
+            call.job = None
             call.queue_ns += waited_ns
             call.compute_ns = computed_ns
-            if call.cancelled:
-                self._gone(call)
-            elif isinstance(result, BaseException):
+            if isinstance(result, BaseException):
                 self._fail(call, result)
             else:
                 self._write_safely(call, served, read, result)
 
+        call.leave = self._gone
         call.job = Job(read.frame, read.outputs, computed, size, call.incoming.deadline_ns)
         served.open_lane(asyncio.get_running_loop()).submit(call.job)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from modelyard.domain.frame import Answers, Frame
-from modelyard.errors import ModelyardError, RuntimeLost
+from modelyard.errors import ModelyardError, RuntimeLost, VersionNotReady
 from modelyard.runtime.interface import Runtime
 
 LOOK_EVERY = 0.1
@@ -18,9 +18,19 @@ LOOK_EVERY = 0.1
 PATIENCE = 30.0
 """Seconds that a request waits for the process to come back."""
 
-_BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+DEATHS = 5
+"""Deaths in a row, within `WINDOW` seconds and without an answer in between, after which a version is isolated."""
+
+WINDOW = 60.0
+
+_BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_START_SECONDS = 1.0
 
 _log = logging.getLogger("modelyard.serving")
+
+
+class NotUp(RuntimeLost):
+    """There is no process now; the call has not begun, and may be made again when there is one."""
 
 
 class ProcessRuntime(Runtime, Protocol):
@@ -44,7 +54,7 @@ def back_off(deaths: int) -> float:
     """Seconds to wait before the next start after that many deaths in a row without an answer in between.
 
     >>> [back_off(deaths) for deaths in (1, 2, 100)]
-    [0.0, 0.2, 5.0]
+    [0.0, 0.2, 30.0]
     """
     return _BACK_OFF[min(deaths - 1, len(_BACK_OFF) - 1)]
 
@@ -53,7 +63,9 @@ class KeptRuntime:
     """A runtime over a process that is brought back when it dies. Safe to call from several threads.
 
     A call that the process took with it is computed again, once, by the next process; calls that arrive while there is
-    none wait for it. A process that was brought back answers only after `prove` has passed on it.
+    none wait for it. A process that was brought back answers only after `prove` has passed on it. A version whose
+    process dies `DEATHS` times in a row is isolated: calls are refused at once with `VersionNotReady`, while attempts
+    to bring it back go on with growing pauses; the first that succeeds lets calls in again.
     """
 
     def __init__(self, runtime: ProcessRuntime, prove: Callable[[Runtime], None], name: str) -> None:
@@ -63,6 +75,9 @@ class KeptRuntime:
         self._users = 0
         self._up, self._closed = True, False
         self._deaths, self._answered = 0, False
+        self._restarts = 0
+        self._died: list[float] = []
+        self._start_seconds, self._back_at = _START_SECONDS, 0.0
         self._why = ""
         self._watch = threading.Thread(target=self._keep, name=f"keeper-{name}", daemon=True)
         self._watch.start()
@@ -71,6 +86,56 @@ class KeptRuntime:
     def pid(self) -> int | None:
         """The process that computes, while there is one."""
         return self._runtime.pid
+
+    @property
+    def restarts(self) -> int:
+        """How many times the process was brought back."""
+        return self._restarts
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it died so often that calls are refused until it is back."""
+        return not self._up and len(self._died) >= DEATHS
+
+    def wait_up(self, seconds: float) -> bool:
+        """Wait until there is a process that answers, at most that long.
+
+        Raises:
+            VersionNotReady: it is isolated or closed.
+        """
+        with self._change:
+            up = self._change.wait_for(lambda: self._up or self._closed or self.isolated, seconds)
+            self._refuse()
+            return up and self._up
+
+    def back_in(self) -> float:
+        """Expected seconds until there is a process that answers; 0 when there is one."""
+        return 0.0 if self._up else max(self._back_at - time.monotonic(), 0.1)
+
+    def attempt(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
+        """As `predict`, but it neither waits for a process nor tries twice.
+
+        Raises:
+            NotUp: there is no process; nothing was computed.
+            RuntimeLost: the process died over these rows, or at the same time.
+        """
+        try:
+            life = self._enter(0, time.monotonic())
+        except RuntimeLost as down:
+            raise NotUp(str(down)) from down
+        try:
+            return self._computed(frame, outputs)
+        except RuntimeLost as error:
+            self._lost(life, str(error))
+            raise
+        finally:
+            self._leave()
+
+    def _refuse(self) -> None:
+        if self._closed:
+            raise VersionNotReady(f"{self._name}: the model is being closed")
+        if self.isolated:
+            raise VersionNotReady(f"{self._name}: {self._why}")
 
     def trouble(self) -> str:
         """Why it does not answer now; empty when it does."""
@@ -96,6 +161,8 @@ class KeptRuntime:
     def _computed(self, frame: Frame, outputs: Sequence[str] | None) -> Answers:
         answers = self._runtime.predict(frame, outputs)
         self._answered = True
+        if self._died:
+            self._died = []
         return answers
 
     def close(self) -> None:
@@ -110,6 +177,8 @@ class KeptRuntime:
         """Wait for a process later than number `after`, and use it until `_leave`; its number."""
         with self._change:
             while not (self._up and self._life > after):
+                if self.isolated:
+                    self._refuse()
                 left = deadline - time.monotonic()
                 if self._closed or left <= 0:
                     raise RuntimeLost(f"{self._name}: {self._why or 'the model is being closed'}")
@@ -131,13 +200,18 @@ class KeptRuntime:
     def _down(self, why: str) -> None:
         """Note that there is no process any more; the lock is held."""
         self._deaths = 1 if self._answered else self._deaths + 1
-        self._up, self._answered, self._why = (
-            False,
-            False,
-            f"the model's process died and is being started again ({why})",
-        )
+        now = time.monotonic()
+        self._note_death(now)
+        self._back_at = now + back_off(self._deaths) + self._start_seconds
+        self._up, self._answered = False, False
+        self._why = f"the model's process died and is being started again ({why})"
+        if len(self._died) >= DEATHS:
+            self._why = f"isolated, as its process died {self._deaths} times without an answer in between ({why})"
         _log.warning("%s: %s", self._name, self._why)
         self._change.notify_all()
+
+    def _note_death(self, now: float) -> None:
+        self._died = [moment for moment in self._died if now - moment < WINDOW or len(self._died) >= DEATHS] + [now]
 
     def _keep(self) -> None:
         while True:
@@ -159,17 +233,23 @@ class KeptRuntime:
             self._change.wait_for(lambda: self._closed or not self._users, PATIENCE)
             if self._closed:
                 return
+        started = time.monotonic()
         try:
             self._runtime.restart()
             self._prove(self._runtime)
         except (ModelyardError, OSError) as error:
             with self._change:
                 self._deaths += 1
+                self._note_death(time.monotonic())
+                self._back_at = time.monotonic() + back_off(self._deaths) + self._start_seconds
                 self._why = f"the model's process does not come back: {error}"
+                self._change.notify_all()
             _log.error("%s: %s", self._name, self._why)
             return
         with self._change:
             self._life += 1
+            self._restarts += 1
+            self._start_seconds = time.monotonic() - started
             self._up, self._why = True, ""
             self._change.notify_all()
         _log.info("%s: the model's process is back", self._name)

@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import add, sub
 from typing import Literal, TypeAlias, get_args
 
@@ -133,6 +133,7 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int = 0
     bytes_out: int = 0
     in_flight: int = 0
+    restarts: int = 0
     last_ns: int = 0
 
     @property
@@ -167,12 +168,21 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
             bytes_in=self.bytes_in + other.bytes_in,
             bytes_out=self.bytes_out + other.bytes_out,
             in_flight=self.in_flight + other.in_flight,
+            restarts=self.restarts + other.restarts,
             last_ns=max(self.last_ns, other.last_ns),
         )
 
     def without_gauges(self) -> MeterSnapshot:
         """The same with nothing in flight: what is left of a process that is gone."""
         return msgspec.structs.replace(self, in_flight=0)
+
+
+def fold(snapshots: Iterable[MeterSnapshot], kept: Collection[tuple[str, str, int, str]]) -> tuple[MeterSnapshot, ...]:
+    """The same counts, those of versions whose keys are not `kept` told together, by deployment, as version 0."""
+    return merge(
+        one if one.key in kept else msgspec.structs.replace(one, model="", version=0, digest="", in_flight=0)
+        for one in snapshots
+    )
 
 
 def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
@@ -194,7 +204,8 @@ def merge(snapshots: Iterable[MeterSnapshot]) -> tuple[MeterSnapshot, ...]:
 class Meter:
     """Counts the calls of one version in one deployment. Used on the event loop's thread only.
 
-    `in_flight` is raised by whoever takes a call in and lowered when it has ended, however it ended.
+    `in_flight` is raised by whoever takes a call in and lowered when it has ended, however it ended. `restarts` is
+    raised by whoever brings the model's own process back, in whatever thread, if it is always the same.
     """
 
     __slots__ = (
@@ -216,11 +227,12 @@ class Meter:
         "_untouched",
         "in_flight",
         "key",
+        "restarts",
     )
 
     def __init__(self, deployment: str = "", model: str = "", version: int = 0, digest: str = "") -> None:
         self.key = (deployment, model, version, digest)
-        self.in_flight = 0
+        self.in_flight = self.restarts = 0
         self._answered = self._rows = self._bytes_in = self._bytes_out = self._last_ns = 0
         # One list a histogram: a count for each class, the last of them unbounded, and after these the sum.
         self._queue, self._decode, self._compute, self._encode, self._total = (
@@ -288,7 +300,7 @@ class Meter:
     def snapshot(self) -> MeterSnapshot:
         """All counts as they are now."""
         kept = self._untouched
-        if kept is not None and kept.in_flight == self.in_flight:
+        if kept is not None and (kept.in_flight, kept.restarts) == (self.in_flight, self.restarts):
             return kept
         deployment, model, version, digest = self.key
         kept = self._untouched = MeterSnapshot(
@@ -311,6 +323,7 @@ class Meter:
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
             in_flight=self.in_flight,
+            restarts=self.restarts,
             last_ns=self._last_ns,
         )
         return kept
@@ -332,7 +345,7 @@ class Meters:
         self._lock = threading.Lock()
         self._meters: dict[tuple[str, str, int, str], Meter] = {}
         self._closed: deque[Meter] = deque()
-        self._older: dict[str, MeterSnapshot] = {}
+        self._older: tuple[MeterSnapshot, ...] = ()
 
     def of(self, deployment: str, model: str, version: int, digest: str) -> Meter:
         """The meter of that version in that deployment: always the same one while it is kept."""
@@ -354,15 +367,10 @@ class Meters:
             while len(self._closed) > KEPT_CLOSED:
                 oldest = self._closed.popleft()
                 self._meters.pop(oldest.key, None)
-                self._fold(oldest.snapshot())
+                self._older = fold([*self._older, oldest.snapshot()], ())
 
     def snapshots(self) -> tuple[MeterSnapshot, ...]:
         """All counts as they are now, one snapshot a version."""
         with self._lock:
             kept = [self.nowhere, *self._meters.values()]
-            return (*(meter.snapshot() for meter in kept), *self._older.values())
-
-    def _fold(self, snapshot: MeterSnapshot) -> None:
-        name = snapshot.deployment
-        older = self._older.get(name) or MeterSnapshot(deployment=name, model="", version=0, digest="")
-        self._older[name] = older + snapshot.without_gauges()
+            return (*(meter.snapshot() for meter in kept), *self._older)

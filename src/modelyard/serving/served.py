@@ -21,7 +21,7 @@ from modelyard.protocol.table import TableReader
 from modelyard.runtime.interface import Runtime
 from modelyard.serving.costs import CostModel
 from modelyard.serving.keeper import KeptRuntime
-from modelyard.serving.lanes import Lane, ThreadLane
+from modelyard.serving.lanes import BatchLane, Lane
 from modelyard.serving.meters import Meter
 from modelyard.serving.status import VersionStatus
 
@@ -29,6 +29,9 @@ INLINE_SECONDS = 0.001
 """A call that takes longer than this is computed in a thread, so that others are not kept waiting."""
 
 Result = TypeVar("Result")
+
+OBJECTIVE_MS = 1000.0
+"""Within how many milliseconds calls are to be answered where nobody says otherwise."""
 
 THREADS = 4
 """Threads a version computes in; more calls than that wait their turn."""
@@ -98,9 +101,13 @@ class ServedVersion:
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "compute"))
     loaded_at: float = field(default_factory=time.time)
     turn: CostModel = field(default_factory=lambda: CostModel(one=1e-4, more=1e-8))
+    cost: CostModel = field(init=False)
     lane: Lane | None = None
     _bytes_a_row: float = 0.0
     _loop: asyncio.AbstractEventLoop | None = None
+
+    def __post_init__(self) -> None:
+        self.cost = CostModel(max(self.pace.one, 1e-4), self.pace.more)
 
     @property
     def schema(self) -> Schema:
@@ -111,7 +118,16 @@ class ServedVersion:
         """Where calls are computed that do not belong on the event loop; made when it is first needed."""
         if self.lane is None:
             self._loop = loop
-            self.lane = ThreadLane(self.runtime, loop, CostModel(max(self.pace.one, 1e-4), self.pace.more))
+            native = isinstance(self.runtime, KeptRuntime)
+            self.lane = BatchLane(
+                self.runtime,
+                loop,
+                self.cost,
+                merge=native,
+                threads=1 if native else 2,
+                objective_seconds=(self.deployment.objective_ms or OBJECTIVE_MS) / 1000,
+                name=self.deployment.name,
+            )
         return self.lane
 
     def learn_rows(self, size: int, rows: int) -> None:
@@ -121,10 +137,9 @@ class ServedVersion:
 
     def lane_seconds(self, size: int) -> float:
         """Expected seconds in the lane of a call whose body has `size` bytes."""
-        lane = self.lane
-        if lane is None or not self._bytes_a_row:
+        if not self._bytes_a_row:
             return 0.0
-        return lane.cost.seconds(max(1, round(size / self._bytes_a_row)))
+        return self.cost.seconds(max(1, round(size / self._bytes_a_row)))
 
     async def aside(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do `work` in one of this version's threads, while the event loop goes on."""

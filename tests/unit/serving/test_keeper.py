@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import compiled_bundles
-from modelyard.errors import ParityFailed, RuntimeLost
+from modelyard.errors import ParityFailed, RuntimeLost, VersionNotReady
 from modelyard.runtime.interface import Runtime
 from modelyard.serving.keeper import KeptRuntime, back_off
 from unit.serving.parts import Mortal, until
@@ -115,7 +115,31 @@ def test_deaths_with_answers_between_them_are_not_made_to_wait(keep: Keep) -> No
     assert time.monotonic() - started < sum(back_off(deaths) for deaths in range(1, 21)) / 2
 
 
-def test_the_pause_grows_to_five_seconds() -> None:
+def test_the_pause_grows_to_half_a_minute() -> None:
     pauses = [back_off(deaths) for deaths in range(1, 12)]
     assert pauses == sorted(pauses)
-    assert (pauses[0], pauses[-1]) == (0.0, 5.0)
+    assert (pauses[0], pauses[-1]) == (0.0, 30.0)
+
+
+def test_one_attempt_neither_waits_nor_tries_twice(keep: Keep) -> None:
+    mortal = Mortal(deaths_to_come=1)
+    kept = keep(mortal)
+    with pytest.raises(RuntimeLost):
+        kept.attempt(ROW)
+    until(lambda: kept.wait_up(0.1))
+    assert kept.attempt(ROW)["life"].tolist() == [2]
+    assert kept.restarts == 1
+
+
+def test_a_version_that_keeps_dying_is_isolated_and_says_so(keep: Keep) -> None:
+    mortal = Mortal(failing_starts=1000, dead=True)
+    kept = keep(mortal)
+    until(lambda: kept.isolated)
+    with pytest.raises(VersionNotReady, match="toy"):
+        kept.attempt(ROW)
+    with pytest.raises(VersionNotReady, match="does not come back"):
+        kept.predict(ROW)
+    with pytest.raises(VersionNotReady):
+        kept.wait_up(5)
+    assert kept.trouble()
+    assert kept.back_in() > 0

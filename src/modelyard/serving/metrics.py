@@ -1,0 +1,136 @@
+"""The merged counts as Prometheus and OpenMetrics text: base units, histograms that add across replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from modelyard.serving.boards import Merged
+from modelyard.serving.meters import ROW_BOUNDS, TIME_BOUNDS, Histogram, MeterSnapshot, merge
+
+_NS = 1e-9
+_VERSION = ("deployment", "model", "version")
+
+_TIMES = (
+    ("total", "modelyard_request_duration_seconds", "From the first byte of a call until its answer was handed over."),
+    ("queue", "modelyard_request_queue_seconds", "What a call waited for its turn."),
+    ("decode", "modelyard_request_decode_seconds", "Reading a call's body into columns."),
+    ("compute", "modelyard_request_compute_seconds", "The model's computation that answered a call."),
+    ("encode", "modelyard_request_encode_seconds", "Writing a call's answer."),
+)
+_SIZES = (
+    ("request_rows", "modelyard_request_rows", "Rows of an answered call."),
+    ("batches", "modelyard_batch_rows", "Rows that the model computed at once."),
+)
+_COUNTS = (
+    ("answered", "modelyard_requests", "Calls that were answered."),
+    ("rows", "modelyard_rows", "Rows that were answered."),
+    ("bytes_in", "modelyard_request_bytes", "Bytes of the bodies of answered calls, without compression."),
+    ("bytes_out", "modelyard_response_bytes", "Bytes of the bodies of answers, without compression."),
+    ("restarts", "modelyard_model_process_restarts", "How often the model's own process was started again."),
+)
+
+
+def exposition(merged: Merged, accept: str = "") -> tuple[bytes, str]:
+    """The text that tells all counts, and its content type: OpenMetrics where `accept` (a header) asks for it."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(tuple(families(merged))))
+    encoder, content_type = choose_encoder(accept)
+    return encoder(registry), content_type
+
+
+def families(merged: Merged) -> Iterator[Metric]:
+    """All metrics, made from the merged counts.
+
+    Versions that no worker keeps counts of any more are left out, as a series that ends is.
+    """
+    known = merge(
+        msgspec.structs.replace(meter, digest="")
+        for meter in merged.meters
+        if meter.key in merged.current and (meter.version or not meter.deployment)
+    )
+    yield from _of_calls(known)
+    yield from _of_versions(merged)
+    yield from _of_the_server(merged)
+
+
+def _of_calls(meters: Sequence[MeterSnapshot]) -> Iterator[Metric]:
+    for field, name, text in _COUNTS:
+        counter = CounterMetricFamily(name, text, labels=_VERSION)
+        for meter in meters:
+            counter.add_metric(_labels(meter), getattr(meter, field))
+        yield counter
+    refused = CounterMetricFamily(
+        "modelyard_requests_refused", "Calls that got no answer.", labels=(*_VERSION, "reason")
+    )
+    in_flight = GaugeMetricFamily("modelyard_requests_in_flight", "Calls that were taken in.", labels=_VERSION)
+    computed = CounterMetricFamily(
+        "modelyard_batch_compute_seconds", "What the model's computations took, each batch once.", labels=_VERSION
+    )
+    for meter in meters:
+        for reason, count in meter.refused.items():
+            refused.add_metric((*_labels(meter), reason), count)
+        in_flight.add_metric(_labels(meter), meter.in_flight)
+        computed.add_metric(_labels(meter), sum(meter.batch_ns) * _NS)
+    yield from (refused, in_flight, computed)
+    for field, name, text in _TIMES:
+        yield _histograms(name, text, ((meter, getattr(meter, field)) for meter in meters), TIME_BOUNDS, _NS)
+    for field, name, text in _SIZES:
+        yield _histograms(name, text, ((meter, getattr(meter, field)) for meter in meters), ROW_BOUNDS, 1)
+
+
+def _histograms(
+    name: str, text: str, found: Iterable[tuple[MeterSnapshot, Histogram]], bounds: Sequence[int], unit: float
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=_VERSION)
+    edges = [str(float(round(bound * unit, 9))) for bound in bounds] + ["+Inf"]
+    for meter, histogram in found:
+        buckets = list(zip(edges, map(float, accumulate(histogram.counts)), strict=True))
+        family.add_metric(_labels(meter), buckets=buckets, sum_value=histogram.sum * unit)
+    return family
+
+
+def _of_versions(merged: Merged) -> Iterator[Metric]:
+    memory = GaugeMetricFamily("modelyard_version_memory_bytes", "Memory that a version takes.", labels=_VERSION)
+    for version in merged.versions:
+        if version.memory_bytes is not None:
+            memory.add_metric((version.deployment, version.model, str(version.version)), version.memory_bytes)
+    ready = GaugeMetricFamily("modelyard_version_ready", "1 when every worker answers with it.", labels=_VERSION)
+    for deployment in merged.status.deployments:
+        states = {(deployment.model, deployment.version): deployment.state}
+        if deployment.wanted is not None:
+            states.setdefault((deployment.wanted.model, deployment.wanted.version), deployment.wanted.state)
+        for (model, version_number), state in states.items():
+            ready.add_metric((deployment.name, model, str(version_number)), float(state == "READY"))
+    yield from (memory, ready)
+
+
+def _of_the_server(merged: Merged) -> Iterator[Metric]:
+    yield GaugeMetricFamily("modelyard_ready", "1 when everything that should answer does.", merged.status.ready)
+    yield GaugeMetricFamily("modelyard_workers", "Workers that live.", len(merged.workers))
+    yield GaugeMetricFamily(
+        "modelyard_connections", "Open connections.", sum(worker.connections for worker in merged.workers)
+    )
+    yield CounterMetricFamily("modelyard_connections_accepted", "Connections taken.", merged.accepted)
+    yield CounterMetricFamily("modelyard_worker_restarts", "Workers started again.", merged.worker_restarts)
+    yield CounterMetricFamily("modelyard_records_written", "Records that were kept.", merged.records_written)
+    yield CounterMetricFamily("modelyard_records_failed", "Records that could not be kept.", merged.records_failed)
+
+
+def _labels(meter: MeterSnapshot) -> tuple[str, str, str]:
+    return meter.deployment, meter.model, str(meter.version) if meter.version else ""
+
+
+class _Families(Collector):
+    """Hands over what was made before."""
+
+    def __init__(self, made: tuple[Metric, ...]) -> None:
+        self._made = made
+
+    def collect(self) -> Iterable[Metric]:
+        return self._made

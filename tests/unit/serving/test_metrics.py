@@ -1,0 +1,85 @@
+"""Counts as Prometheus text: read back by Prometheus' own parser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_prometheus
+
+from modelyard.serving.boards import Board, Merged, VersionFacts, combine, publish, read_all
+from modelyard.serving.meters import TIME_BOUNDS, Meters
+from modelyard.serving.metrics import exposition
+from modelyard.serving.status import DeploymentStatus, PlaneStatus, VersionStatus
+
+
+def _board(worker: int, calls: int) -> Board:
+    meters = Meters()
+    meter = meters.of("flights", "delay", 3, "digest")
+    for call in range(calls):
+        meter.answered(2, 1_000, 2_000, 30_000, 4_000, TIME_BOUNDS[call], bytes_in=10, bytes_out=20)
+        meter.computed(2, 30_000)
+    meter.refused("overload", 5)
+    meter.in_flight = 1
+    meters.nowhere.refused("invalid")
+    version = VersionStatus("delay", 3, "digest", "READY")
+    shown = DeploymentStatus("flights", "delay", 3, "digest", "READY", "", "onnx", version)
+    facts = VersionFacts(deployment="flights", model="delay", version=3, digest="digest", memory_bytes=1000)
+    return Board(
+        worker=worker,
+        pid=100 + worker,
+        life=str(worker),
+        started=0.0,
+        written=1.0,
+        status=PlaneStatus(True, "", 1, (shown,)),
+        meters=meters.snapshots(),
+        versions=(facts,),
+        connections=4,
+        records_written=calls,
+    )
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> Merged:
+    publish(tmp_path, _board(0, 3))
+    publish(tmp_path, _board(1, 4))
+    return combine(read_all(tmp_path), {100, 101}, 1.0)
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_the_text_tells_the_sums_over_all_workers(merged: Merged, accept: str) -> None:
+    text, content_type = exposition(merged, accept)
+    read = read_openmetrics if accept else read_prometheus
+    assert content_type.startswith("application/openmetrics-text" if accept else "text/plain")
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in read(text.decode())
+        for sample in family.samples
+    }
+    of = (("deployment", "flights"), ("model", "delay"))
+    version = (*of, ("version", "3"))
+    assert samples["modelyard_requests_total", *version] == 7
+    assert samples["modelyard_rows_total", *version] == 14
+    assert samples["modelyard_requests_in_flight", *version] == 2
+    assert samples["modelyard_requests_refused_total", *of, ("reason", "overload"), ("version", "3")] == 2
+    assert samples["modelyard_request_bytes_total", *version] == 70
+    assert samples["modelyard_batch_rows_count", *version] == 7
+    assert samples["modelyard_request_compute_seconds_sum", *version] == pytest.approx(7 * 30e-6)
+    assert samples["modelyard_version_memory_bytes", *version] == 2000
+    assert samples["modelyard_version_ready", *version] == 1
+    assert (samples["modelyard_ready",], samples["modelyard_workers",]) == (1, 2)
+    assert (samples["modelyard_connections",], samples["modelyard_records_written_total",]) == (8, 7)
+    nowhere = (("deployment", ""), ("model", ""), ("reason", "invalid"), ("version", ""))
+    assert samples["modelyard_requests_refused_total", *nowhere] == 2
+
+
+def test_classes_are_cumulative_and_in_seconds(merged: Merged) -> None:
+    text, _ = exposition(merged)
+    (family,) = [one for one in read_prometheus(text.decode()) if one.name == "modelyard_request_duration_seconds"]
+    counts = {
+        float(sample.labels["le"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_bucket") and sample.labels["deployment"]
+    }
+    assert [counts[edge] for edge in (10e-6, 20e-6, 50e-6, 100e-6, 200e-6, float("inf"))] == [2, 4, 6, 7, 7, 7]
