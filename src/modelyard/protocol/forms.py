@@ -9,8 +9,8 @@ from typing import TypeAlias
 from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
-from modelyard.protocol import invocations, oip, rows
-from modelyard.protocol.media import JSON, Media
+from modelyard.protocol import invocations, oip, protobuf, rows
+from modelyard.protocol.media import BINARY, JSON, PROTOBUF, Media
 from modelyard.protocol.table import Call, Source, TableReader
 
 
@@ -38,16 +38,22 @@ class Form:
 
 
 def _read_oip(body: bytes, media: Media, reader: TableReader) -> Call:
-    return oip.read_request(body, reader)
+    return oip.read_request(body, reader, media.json_length)
 
 
 def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
+    name, version = source.deployment, str(source.version)
+    if call.binary:
+        body, length = oip.write_binary_response(
+            answers, schema, name=name, version=version, prediction_id=source.prediction_id, call=call
+        )
+        return Written(body, BINARY, ((oip.LENGTH_HEADER, str(length)),))
     return Written(
         oip.write_response(
             answers,
             schema,
-            name=source.deployment,
-            version=str(source.version),
+            name=name,
+            version=version,
             prediction_id=source.prediction_id,
             id=call.id,
             words=call.words,
@@ -64,5 +70,9 @@ FORMS: Mapping[WireForm, Form] = {
     "invocations": Form(
         lambda body, media, reader: invocations.read_request(body, reader),
         lambda answers, schema, call, source: Written(invocations.write_response(answers, schema, source)),
+    ),
+    "grpc": Form(
+        lambda body, media, reader: protobuf.read_request(body, reader),
+        lambda answers, schema, call, source: Written(protobuf.write_response(answers, schema, call, source), PROTOBUF),
     ),
 }

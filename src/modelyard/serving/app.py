@@ -146,7 +146,9 @@ class Application:
             target.deployment or self._only_deployment(), target.version
         )
         if facts.binary:
-            raise NotOffered(oip.BINARY_HINT)
+            raise NotOffered(
+                "binary tensors are not offered here; with tritonclient: set_data_from_numpy(x, binary_data=False)"
+            )
         if facts.media_type == "text/csv":
             raise UnknownEncoding("text/csv is not understood here; send JSON")
         read = _READ[exchange.form]
