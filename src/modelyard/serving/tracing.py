@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from modelyard.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
+
+CLOSE_SECONDS = 2.0
+"""How long the end of the process waits for a collector."""
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -114,9 +118,10 @@ class Tracer:
         return _traceparent(span.get_span_context())
 
     def close(self) -> None:
-        """Export what is left, for a few seconds at most, and end the exporter."""
-        self._provider.force_flush(2000)
-        self._provider.shutdown()
+        """Export what is left, if the collector takes it within `CLOSE_SECONDS`; then it is dropped."""
+        ending = threading.Thread(target=self._provider.shutdown, name="traces-end", daemon=True)
+        ending.start()
+        ending.join(CLOSE_SECONDS)
 
     def _parent(self, trace: str | None) -> SpanContext | None:
         found = _TRACEPARENT.fullmatch(trace) if trace else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,7 +15,7 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from modelyard.errors import InvalidRequest
-from modelyard.serving.tracing import TraceFacts, Tracer, from_environment
+from modelyard.serving.tracing import CLOSE_SECONDS, TraceFacts, Tracer, from_environment
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALL = {
@@ -107,3 +108,13 @@ def test_only_what_there_is_can_be_asked_for() -> None:
     assert from_environment({"OTEL_TRACES_EXPORTER": "none"}) is None
     with pytest.raises(InvalidRequest, match="zipkin"):
         from_environment({"OTEL_TRACES_EXPORTER": "zipkin"})
+
+
+def test_a_dead_collector_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    made = from_environment()
+    assert made is not None
+    assert all(made.record(TraceFacts(**CALL)) for _ in range(3000))  # type: ignore[arg-type]
+    began = time.monotonic()
+    made.close()
+    assert time.monotonic() - began < 5 * CLOSE_SECONDS
