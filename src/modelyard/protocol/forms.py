@@ -9,9 +9,9 @@ from typing import TypeAlias
 from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
-from modelyard.errors import NotOffered, UnknownEncoding
-from modelyard.protocol import invocations, oip, rows
-from modelyard.protocol.media import ARROW, JSON, Media
+from modelyard.errors import UnknownEncoding
+from modelyard.protocol import invocations, oip, protobuf, rows
+from modelyard.protocol.media import ARROW, BINARY, JSON, PROTOBUF, Media
 from modelyard.protocol.table import Call, Source, TableReader
 
 
@@ -39,29 +39,33 @@ class Form:
 
 
 def _read_oip(body: bytes, media: Media, reader: TableReader) -> Call:
-    if media.json_length is not None:
-        raise NotOffered(oip.BINARY_HINT)
-    return oip.read_request(body, reader)
+    return oip.read_request(body, reader, media.json_length)
+
+
+def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
+    name, version = source.deployment, str(source.version)
+    if call.binary:
+        body, length = oip.write_binary_response(
+            answers, schema, name=name, version=version, prediction_id=source.prediction_id, call=call
+        )
+        return Written(body, BINARY, ((oip.LENGTH_HEADER, str(length)),))
+    return Written(
+        oip.write_response(
+            answers,
+            schema,
+            name=name,
+            version=version,
+            prediction_id=source.prediction_id,
+            id=call.id,
+            words=call.words,
+        )
+    )
 
 
 def _read_invocations(body: bytes, media: Media, reader: TableReader) -> Call:
     if media.content_type == "text/csv":
         raise UnknownEncoding("text/csv is not understood here; send JSON")
     return invocations.read_request(body, reader)
-
-
-def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
-    return Written(
-        oip.write_response(
-            answers,
-            schema,
-            name=source.deployment,
-            version=str(source.version),
-            prediction_id=source.prediction_id,
-            id=call.id,
-            words=call.words,
-        )
-    )
 
 
 FORMS: Mapping[WireForm, Form] = {
@@ -73,6 +77,10 @@ FORMS: Mapping[WireForm, Form] = {
     "invocations": Form(
         _read_invocations,
         lambda answers, schema, call, source: Written(invocations.write_response(answers, schema, source)),
+    ),
+    "grpc": Form(
+        lambda body, media, reader: protobuf.read_request(body, reader),
+        lambda answers, schema, call, source: Written(protobuf.write_response(answers, schema, call, source), PROTOBUF),
     ),
 }
 

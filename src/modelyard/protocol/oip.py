@@ -1,7 +1,8 @@
-"""Open Inference Protocol version 2 over HTTP, JSON form: requests, answers and metadata as bytes.
+"""Open Inference Protocol version 2 over HTTP: requests, answers and metadata as bytes.
 
-A data-frame model has one tensor a column, of shape ``[n]`` or ``[n, 1]``; an array model has one tensor ``[n, d]``.
-Binary tensors, shared memory and the classification extension are not offered and are refused as such.
+A data-frame model has one tensor a column, of shape ``[n]`` or ``[n, 1]``; an array model has one tensor ``[n, d]``. A
+body is JSON, or JSON with the raw bytes of tensors behind it, one after another in the order in which the JSON names
+them. Shared memory is not offered and refused as such.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, Seen
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
+from modelyard.protocol.binary import raw_of, read_raw, row_shape, with_length
 from modelyard.protocol.table import Call, ColumnReader, TableReader, shaped
-from modelyard.protocol.values import convert, flatten, read_values, shown, write_values
+from modelyard.protocol.values import convert, flatten, read_values, reader_of, shown, write_values
 
 Parameters = dict[str, Any]
 
@@ -58,7 +60,7 @@ class OutputTensor(msgspec.Struct, omit_defaults=True):
     name: str
     datatype: str
     shape: list[int]
-    data: list[Any]
+    data: list[Any] | None = None
     parameters: Parameters | None = None
 
 
@@ -79,28 +81,91 @@ _RESPONSES = msgspec.json.Decoder(InferResponse)
 NON_FINITE = "non_finite"
 """Request parameter: ``"words"`` asks for NaN and Infinity as bare words, ``"null"`` (the default) for null."""
 
-BINARY_HINT = (
-    "the binary tensor extension is not offered here; send the data as JSON "
-    "(with tritonclient: set_data_from_numpy(x, binary_data=False))"
-)
+BINARY_SIZE = "binary_data_size"
+"""Parameter of a tensor whose data lies behind the JSON: the number of its bytes."""
+
+LENGTH_HEADER = "inference-header-content-length"
+"""Header with the length of the JSON part of a body that goes on with tensors."""
 
 _KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
 _HALVES = ("FP16", "BF16")
+_MOST_ELEMENTS = 2**48
+"""More would fit no memory, nor the arithmetic of shapes."""
 
 
-def read_request(body: bytes, reader: TableReader) -> Call:
+def read_request(body: bytes, reader: TableReader, json_length: int | None = None) -> Call:
     """Rows and wishes of an inference request.
+
+    Args:
+        body: The request.
+        reader: For the schema that it has to fit.
+        json_length: Bytes of `body` that are JSON; raw tensors follow. None: all of it. 0: all of it is the one row of
+            the model's only input.
 
     Raises:
         InvalidRequest: when it is not a request of the protocol.
         InvalidInput: when tensors do not fit the schema, naming the tensor, the row and the value.
         NotOffered: when it uses an extension that is not there.
     """
+    tail = None
+    if json_length is not None:
+        if not 0 <= json_length <= len(body):
+            raise InvalidRequest(
+                f"{LENGTH_HEADER}: expected 0 to {len(body)}, the length of the body; got {json_length}"
+            )
+        if json_length == 0:
+            return _read_raw_request(body, reader)
+        tail = _Tail(memoryview(body)[json_length:])
+        body = body[:json_length]
     request = jsontext.parse_as(body, _REQUESTS)
-    frame = _frame(request.inputs, reader)
+    frame = _frame(request.inputs, reader, tail)
+    if tail is not None and tail.rest:
+        raise InvalidRequest(f"{len(tail.rest)} bytes follow the last binary tensor; check {BINARY_SIZE} of each")
     outputs = None if request.outputs is None else _wanted(request.outputs, reader.schema)
     words = bool(request.parameters) and _wants_words(request.parameters or {})
-    return Call(frame, outputs, request.id, (), words)
+    return Call(frame, outputs, request.id, (), words, _wanted_raw(request, reader.schema))
+
+
+class _Tail:
+    """The raw tensors of a body that have not been read yet."""
+
+    def __init__(self, rest: memoryview) -> None:
+        self.rest = rest
+
+    def take(self, tensor: InputTensor) -> memoryview:
+        size = (tensor.parameters or {})[BINARY_SIZE]
+        if type(size) is not int or not 0 <= size <= len(self.rest):
+            raise InvalidRequest(
+                f"tensor {tensor.name[:128]!r}: {BINARY_SIZE} has to be from 0 to {len(self.rest)}, the bytes that are "
+                f"left of the body; got {shown(size)}"
+            )
+        taken, self.rest = self.rest[:size], self.rest[size:]
+        return taken
+
+
+def _read_raw_request(body: bytes, reader: TableReader) -> Call:
+    columns = list(reader.by_name.values())
+    if len(columns) != 1:
+        raise InvalidRequest(
+            f"{LENGTH_HEADER} 0 means that the body is the model's only input, but it has {len(columns)}: "
+            f"send a request with a JSON part"
+        )
+    [reading] = columns
+    body = with_length(body) if reading.datatype == "BYTES" else body
+    tensor = InputTensor(
+        reading.column.name, reading.datatype, row_shape(len(body), reading), None, {BINARY_SIZE: len(body)}
+    )
+    frame = _frame([tensor], reader, _Tail(memoryview(body)))
+    return Call(frame, binary=frozenset(output.name for output in reader.schema.outputs))
+
+
+def _wanted_raw(request: InferRequest, schema: Schema) -> frozenset[str]:
+    """The outputs that are to be sent as raw bytes."""
+    everything = bool(request.parameters) and (request.parameters or {}).get("binary_data_output") is True
+    if not request.outputs:
+        return frozenset(output.name for output in schema.outputs) if everything else frozenset()
+    wishes = {output.name: (output.parameters or {}).get("binary_data", everything) for output in request.outputs}
+    return frozenset(name for name, wish in wishes.items() if wish is True)
 
 
 def _wants_words(parameters: Parameters) -> bool:
@@ -130,7 +195,7 @@ def _refuse_shared_memory(parameters: Parameters) -> None:
         raise NotOffered("the shared memory extensions are not offered here; send the data as JSON")
 
 
-def _frame(tensors: Sequence[InputTensor], reader: TableReader) -> Frame:
+def _frame(tensors: Sequence[InputTensor], reader: TableReader, tail: _Tail | None = None) -> Frame:
     by_name, rows = reader.by_name, -1
     read: dict[str, Vector] = {}
     for tensor in tensors:
@@ -143,7 +208,7 @@ def _frame(tensors: Sequence[InputTensor], reader: TableReader) -> Frame:
         if data and tensor.parameters is None and reading.is_usual(tensor.datatype, tensor.shape, data):
             vector, count = reading.read(data, 1), len(data)
         else:
-            vector = _vector(tensor, reading)
+            vector = _vector(tensor, reading, tail)
             count = len(vector.values)
         if rows != count:
             if rows != -1:
@@ -159,18 +224,37 @@ def _other_length(name: str, count: int, rows: int) -> InvalidInput:
     return InvalidInput(f"column {name!r}: it has {count} rows, the tensors before it have {rows}", column=name)
 
 
-def _vector(tensor: InputTensor, reading: ColumnReader) -> Vector:
+def _vector(tensor: InputTensor, reading: ColumnReader, tail: _Tail | None) -> Vector:
+    if tensor.parameters and BINARY_SIZE in tensor.parameters:
+        return _binary(tensor, reading, tail)
     if tensor.parameters or tensor.data is None:
         tensor = _plain(tensor)
     shape, column = tensor.shape, reading.column
-    plain = not column.shape and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
-    inner = 1 if plain else _inner(tensor, column)
+    inner = _leaves_a_row(tensor, column)
     leaves: Sequence[Any] = tensor.data or []
     if len(shape) != 1 or shape[0] != len(leaves) or list in set(map(type, leaves)):
         leaves = flatten(leaves, _checked(shape, tensor.name), f"tensor {tensor.name!r}")
     same = tensor.datatype == reading.datatype
     vector = reading.read(leaves, inner) if same else _read_as(tensor.datatype, leaves, column, inner)
     return shaped(vector, shape) if column.shape else vector
+
+
+def _binary(tensor: InputTensor, reading: ColumnReader, tail: _Tail | None) -> Vector:
+    if tail is None:
+        raise InvalidRequest(f"tensor {tensor.name!r} has {BINARY_SIZE}, but the header {LENGTH_HEADER} is not there")
+    if tensor.data is not None:
+        raise InvalidRequest(f"tensor {tensor.name!r} has data as JSON and {BINARY_SIZE}; send one of them")
+    shape, column = tensor.shape, reading.column
+    inner = _leaves_a_row(tensor, column)
+    raw = tail.take(tensor)
+    vector = read_raw(raw, tensor.datatype, _checked(shape, tensor.name), reading, inner)
+    return shaped(vector, shape) if column.shape else vector
+
+
+def _leaves_a_row(tensor: InputTensor, column: Column) -> int:
+    shape = tensor.shape
+    plain = not column.shape and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
+    return 1 if plain else _inner(tensor, column)
 
 
 def _inner(tensor: InputTensor, column: Column) -> int:
@@ -190,14 +274,14 @@ def _inner(tensor: InputTensor, column: Column) -> int:
 def _checked(shape: list[int], name: str) -> list[int]:
     if any(size < 0 for size in shape):
         raise InvalidInput(f"tensor {name!r}: a shape cannot be negative, got {shape}", column=name)
+    if prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
+        raise InvalidInput(f"tensor {name!r}: no tensor is as large as its shape says", column=name)
     return shape
 
 
 def _plain(tensor: InputTensor) -> InputTensor:
     """The tensor with its parameters obeyed; raises when they point at data that is elsewhere."""
     parameters = tensor.parameters or {}
-    if "binary_data_size" in parameters:
-        raise NotOffered(f"tensor {tensor.name!r}: {BINARY_HINT}")
     _refuse_shared_memory(parameters)
     if tensor.data is None:
         raise InvalidRequest(f"tensor {tensor.name!r} has no data")
@@ -270,17 +354,44 @@ def write_response(
 
     NaN and infinities become null, and the response parameter ``non_finite`` says so; with `words` they stay words.
     """
-    outputs, lossy = [], False
+    response, words, _ = _response(answers, schema, (name, version, prediction_id, id), words, frozenset())
+    return jsontext.write(response, words=words)
+
+
+def write_binary_response(
+    answers: Answers, schema: Schema, *, name: str, version: str, prediction_id: str, call: Call
+) -> tuple[bytes, int]:
+    """An inference response with the outputs that `call` wants so as raw bytes, and the length of its JSON part.
+
+    An output with a missing text stays JSON, since raw bytes cannot say that it is missing.
+    """
+    facts = (name, version, prediction_id, call.id)
+    response, words, raw = _response(answers, schema, facts, call.words, call.binary)
+    head = jsontext.write(response, words=words)
+    return b"".join([head, *raw]), len(head)
+
+
+def _response(
+    answers: Answers, schema: Schema, facts: tuple[str, str, str, str | None], words: bool, binary: frozenset[str]
+) -> tuple[InferResponse, bool, list[bytes]]:
+    """The response, whether it has to be written with bare words, and the bytes of its raw tensors."""
+    outputs, lossy, parts = [], False, []
     for output_name, array in answers.items():
         output = schema.output(output_name)
+        datatype, shape = OIP_DATATYPE[output.kind], list(array.shape)
+        raw = raw_of(array, output.dtype) if output_name in binary else None
+        if raw is not None:
+            parts.append(raw)
+            outputs.append(OutputTensor(output.name, datatype, shape, None, {BINARY_SIZE: len(raw)}))
+            continue
         data = write_values(array, output.dtype)
         lossy = lossy or (array.dtype.kind == "f" and not all(map(isfinite, data)))
-        outputs.append(OutputTensor(output.name, OIP_DATATYPE[output.kind], list(array.shape), data))
+        outputs.append(OutputTensor(output.name, datatype, shape, data))
+    name, version, prediction_id, call_id = facts
     parameters: Parameters = {"prediction_id": prediction_id}
     if lossy:
         parameters[NON_FINITE] = "words" if words else "null"
-    response = InferResponse(name, outputs, version, id, parameters)
-    return jsontext.write(response, words=words and lossy)
+    return InferResponse(name, outputs, version, call_id, parameters), words and lossy, parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,22 +431,36 @@ def _with_nulls(vector: Vector, data: list[Any]) -> list[Any]:
     return [None if missing else value for value, missing in zip(data, vector.missing.ravel().tolist(), strict=True)]
 
 
-def read_response(body: bytes, schema: Schema) -> Response:
+def read_response(body: bytes, schema: Schema, json_length: int | None = None) -> Response:
     """The answers in an inference response, as arrays of the schema's kinds and shapes.
 
     Raises:
         InvalidRequest: when it is not a response of the protocol, or names an output that the schema does not have.
     """
-    response = jsontext.parse_as(body, _RESPONSES)
+    head = body if json_length is None else body[:json_length]
+    tail = _Tail(memoryview(body)[len(head) :])
+    response = jsontext.parse_as(head, _RESPONSES)
     known = {output.name: output for output in schema.outputs}
     answers: Answers = {}
     for tensor in response.outputs:
         output = known.get(tensor.name)
         if output is None:
             raise InvalidRequest(f"the response has an output {tensor.name!r} that the schema does not have")
-        answers[tensor.name] = read_output(tensor.data, output, tensor.shape)
+        if tensor.data is None:
+            answers[tensor.name] = _read_raw_output(tensor, output, tail)
+        else:
+            answers[tensor.name] = read_output(tensor.data, output, tensor.shape)
     parameters = response.parameters or {}
     return Response(answers, response.model_version or "", str(parameters.get("prediction_id", "")), response.id)
+
+
+def _read_raw_output(tensor: OutputTensor, output: Output, tail: _Tail) -> Array:
+    given = InputTensor(tensor.name, tensor.datatype, tensor.shape, None, tensor.parameters or {BINARY_SIZE: None})
+    column = Column(output.name, output.kind, nullable=True, dtype=output.dtype)
+    reading = ColumnReader(column, OIP_DATATYPE[output.kind], reader_of(column))
+    inner = max(prod(tensor.shape[1:]), 1)
+    vector = read_raw(tail.take(given), tensor.datatype, _checked(tensor.shape, tensor.name), reading, inner)
+    return vector.values.reshape(tuple(tensor.shape))
 
 
 class _VersionOnly(msgspec.Struct):

@@ -22,7 +22,7 @@ class Call:
     """What a request asks for: rows, the wanted outputs (None: all) and what the caller named.
 
     `id` is echoed. `row_ids` are the caller's own prediction ids, one a row. `words` asks for NaN and infinities as
-    bare words in the answer, where JSON has only null.
+    bare words in the answer, where JSON has only null. `binary` names the outputs that are wanted as raw bytes.
     """
 
     frame: Frame
@@ -30,6 +30,7 @@ class Call:
     id: str | None = None
     row_ids: tuple[str, ...] = ()
     words: bool = False
+    binary: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

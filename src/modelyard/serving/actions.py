@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +16,12 @@ from modelyard.domain.schema import Scalar
 from modelyard.errors import DeploymentNotFound, InvalidRequest, ModelyardError, NotOffered
 from modelyard.protocol import jsontext, oip, rows
 from modelyard.records.interface import LabelSink
+from modelyard.serving import boards
 from modelyard.serving.http import Reply, error_reply, json_reply
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.routes import Target
 from modelyard.serving.served import ServedVersion
+from modelyard.serving.status import PlaneStatus
 
 EXTENSIONS = ("parameters", "model_repository(index)")
 """The extensions of the Open Inference Protocol that are offered."""
@@ -26,12 +29,43 @@ EXTENSIONS = ("parameters", "model_repository(index)")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Services:
-    """What the answers are made from. `facts` gives more to show under ``/status``."""
+    """What the answers are made from. `facts` gives more to show under ``/status``.
+
+    Where there are several workers, `boards` is the folder in which each tells of itself, and answers speak for all.
+    """
 
     plane: DataPlane
     labels: LabelSink
     version: str
     facts: Callable[[], dict[str, Any]] = dict
+    boards: Path | None = None
+
+    def status(self, only: str | None = None) -> PlaneStatus:
+        """What all workers together answer, what was asked for, and why that differs."""
+        if self.boards is None:
+            return self.plane.status(only)
+        told = boards.read_all(self.boards)
+        merged = boards.combine(told, boards.living(told), time.monotonic()).status
+        shown = tuple(one for one in merged.deployments if only in (None, one.name))
+        ready, reason = merged.ready, merged.reason
+        if self.plane.draining:
+            ready, reason = False, "the server is stopping"
+        return replace(merged, ready=ready, reason=reason, deployments=shown)
+
+    def workers(self) -> dict[str, Any]:
+        """Who answers, for the status page."""
+        if self.boards is None:
+            return {}
+        told = boards.read_all(self.boards)
+        merged = boards.combine(told, boards.living(told), time.monotonic())
+        crew = told.crew
+        return {
+            "supervisor": None if crew is None else crew.pid,
+            "workers_wanted": 1 if crew is None else crew.wanted,
+            "workers": msgspec.to_builtins(merged.workers),
+            "worker_restarts": merged.worker_restarts,
+            "workers_reason": "" if crew is None else crew.reason,
+        }
 
 
 class LabelsRequest(msgspec.Struct):
@@ -65,7 +99,7 @@ def live(services: Services, target: Target, body: bytes) -> Reply:
 
 def ready(services: Services, target: Target, body: bytes) -> Reply:
     """Whether everything that should answer does; if not, why."""
-    state = services.plane.readiness()
+    state = services.status()
     return json_reply({"ready": True} if state.ready else {"ready": False, "reason": state.reason}, _code(state.ready))
 
 
@@ -117,7 +151,7 @@ def repository_index(services: Services, target: Target, body: bytes) -> Reply:
     """Every deployment with the state of the version that answers and of the one that is wanted."""
     only_ready = jsontext.parse_as(body, _INDEX).ready if body.strip() else False
     entries = []
-    for deployment in services.plane.status().deployments:
+    for deployment in services.status().deployments:
         versions = {deployment.version: (deployment.state, deployment.reason)}
         if deployment.wanted is not None:
             versions.setdefault(deployment.wanted.version, (deployment.wanted.state, deployment.wanted.reason))
@@ -144,10 +178,16 @@ def not_offered(services: Services, target: Target, body: bytes) -> Reply:
 
 def status(services: Services, target: Target, body: bytes) -> Reply:
     """What answers, what was asked for and why that differs, for all deployments or one."""
-    seen = services.plane.status(target.deployment)
+    seen = services.status(target.deployment)
     if target.deployment is not None and not seen.deployments:
         raise DeploymentNotFound(target.deployment, services.plane.names())
-    facts = {"server": "modelyard", "version": services.version, "pid": os.getpid(), **services.facts()}
+    facts = {
+        "server": "modelyard",
+        "version": services.version,
+        "pid": os.getpid(),
+        **services.facts(),
+        **services.workers(),
+    }
     return json_reply({**msgspec.to_builtins(seen), **facts})
 
 

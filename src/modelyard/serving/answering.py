@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from modelyard.domain.checks import check
@@ -35,6 +35,7 @@ from modelyard.serving.lanes import Job
 from modelyard.serving.meters import Meters, reason_of
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import ServedVersion, no_rows
+from modelyard.serving.tracing import TraceFacts, Tracer
 
 LONG_BODY_BYTES, LONG_ROWS = 256 * 1024, 2000
 """Bodies from here on are read and answers written in a thread, so that others are not kept waiting."""
@@ -106,8 +107,9 @@ class Answering:
         plane: the versions that answer.
         records: where every call is kept before its answer goes out.
         meters: where calls are counted.
+        tracer: makes spans of calls, if that is set up.
         bounds: what may wait.
-        max_rows: the most rows that one call may have.
+        max_rows: the most rows that one call may have; None for as many as fit its body.
         durable: whether records are forced to disk, which is then done in a thread.
     """
 
@@ -117,11 +119,12 @@ class Answering:
         records: RecordSink,
         meters: Meters,
         *,
+        tracer: Tracer | None = None,
         bounds: Bounds | None = None,
-        max_rows: int = 1_000_000,
+        max_rows: int | None = None,
         durable: bool = False,
     ) -> None:
-        self._plane, self._records, self._meters = plane, records, meters
+        self._plane, self._records, self._meters, self._tracer = plane, records, meters, tracer
         self._bounds, self._max_rows = bounds or Bounds(), max_rows
         self._lines: dict[str, _Line] = {}
         self._turns: deque[_Line] = deque()
@@ -254,7 +257,7 @@ class Answering:
         incoming = call.incoming
         read = call.call = FORMS[incoming.form].read(incoming.body, incoming.media, served.reader)
         rows = read.frame.rows
-        if rows > self._max_rows:
+        if self._max_rows is not None and rows > self._max_rows:
             raise TooLarge(f"{rows} rows in one call; {self._max_rows} is the most that is taken")
         check(read.frame, served.schema)
         call.decode_ns = time.perf_counter_ns() - begun
@@ -351,6 +354,8 @@ class Answering:
         headers: tuple[tuple[bytes, bytes], ...] = ()
         if written.headers:
             headers = tuple((name.encode(), value.encode()) for name, value in written.headers)
+        if self._tracer is not None:
+            headers += self._traced(self._tracer, call, 200, total, "")
         self._finish(call, Reply(200, written.body, headers, written.content_type.encode()), total, None, written)
 
     def _fail(self, call: _Call, error: BaseException) -> None:
@@ -361,6 +366,9 @@ class Answering:
         meter = self._meters.nowhere if served is None else served.meter
         meter.refused(reason_of(error), total)
         reply = error_reply(error, incoming.prediction_id)
+        if self._tracer is not None:
+            traced = self._traced(self._tracer, call, reply.status, total, type(error).__name__)
+            reply = replace(reply, headers=reply.headers + traced)
         text = str(error) if isinstance(error, ModelyardError) else f"{type(error).__name__}: {error}"
         self._finish(call, reply, total, text, None)
 
@@ -384,6 +392,33 @@ class Answering:
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def _traced(
+        self, tracer: Tracer, call: _Call, status: int, total_ns: int, error: str
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        incoming, served = call.incoming, call.served
+        deployment = None if served is None else served.deployment
+        parent = tracer.record(
+            TraceFacts(
+                route="ModelInfer" if incoming.form == "grpc" else incoming.form,
+                status=status,
+                prediction_id=incoming.prediction_id,
+                received_ns=incoming.received_ns,
+                decode_ns=call.decode_ns,
+                queue_ns=call.queue_ns,
+                compute_ns=call.compute_ns,
+                encode_ns=call.encode_ns,
+                total_ns=total_ns,
+                deployment=incoming.deployment or "",
+                model=deployment.model if deployment else "",
+                version=deployment.version if deployment else 0,
+                rows=call.call.frame.rows if call.call else 0,
+                error=error,
+                trace=incoming.trace,
+                rpc=incoming.form == "grpc",
+            )
+        )
+        return () if parent is None else ((b"traceparent", parent.encode()),)
 
     # Records.
 

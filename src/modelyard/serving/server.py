@@ -1,41 +1,24 @@
-"""The server process: one socket, one event loop, the parts joined, and an orderly end."""
+"""How to serve, and where: the options of a data plane and its listening sockets."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
-import logging
 import os
-import signal
 import socket
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import msgspec
-import uvloop
-
-from modelyard import __version__
-from modelyard.domain.desired import Deployment, DesiredState
+from modelyard.domain.desired import Deployment
 from modelyard.errors import PolicyDenied, ServiceUnreachable
 from modelyard.home import Home
-from modelyard.records.log import LabelLog, PredictionLog
-from modelyard.serving.actions import Services
-from modelyard.serving.answering import Answering
-from modelyard.serving.app import MAX_BODY_BYTES, Application
-from modelyard.serving.desired import DesiredFollower, DesiredSource, write_whole
-from modelyard.serving.http1 import Connections, HttpConnection, Limits
-from modelyard.serving.meters import Meters
-from modelyard.serving.opening import open_version
-from modelyard.serving.plane import DataPlane
 
-_log = logging.getLogger("modelyard.serving")
+BACKLOG = 4096
+"""Connections that may wait in the kernel's queue; the kernel has a limit of its own (``net.core.somaxconn``)."""
 
-_BACKLOG = 2048
 DRAIN_SECONDS = 30.0
-SWEEP_SECONDS = 0.5
+MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +32,45 @@ class Options:
     port: int = 8080
     fd: int | None = None
     """A listening socket that was inherited; `host` and `port` do not matter then."""
+    grpc_port: int | None = None
+    """Where gRPC is served, 0 for any free port; None for nowhere."""
+    workers: int = 0
+    """How many processes answer; 0 for one a core."""
     announce: Path | None = None
     records: Path | None = None
     python: Path | None = None
     allow_remote: bool = False
     max_body: int = MAX_BODY_BYTES
+    max_rows: int | None = None
+    """The most rows that one request may have; None for as many as fit its body."""
+    objective_ms: float | None = None
+    """The latency to keep where a deployment says nothing of its own."""
+    memory_budget: int | None = None
+    """Bytes that open versions may take; beyond them the least recently used ones are unloaded."""
+    fsync: Literal["never", "always"] = "never"
+    admin_token_file: Path | None = None
+    """Who shows what is in this file may load and unload."""
+    drain_seconds: float = DRAIN_SECONDS
+    """How long open requests may take once the server is told to stop."""
+    grace_seconds: float = 0.0
+    """How long connections are still taken then, while readiness says no: so that a balancer can notice first."""
+
+    @property
+    def crew(self) -> int:
+        """How many processes answer."""
+        return self.workers or cores()
+
+
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Processor cores this process may use, as its affinity and its control group's quota say; at least 1."""
+    allowed = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, _, period = (cgroup / "cpu.max").read_text().partition(" ")
+        allowed = min(allowed, -(-int(quota) // int(period)))
+    with contextlib.suppress(OSError, ValueError):
+        spent, per = (int((cgroup / "cpu" / f"cpu.cfs_{what}_us").read_text()) for what in ("quota", "period"))
+        allowed = min(allowed, -(-spent // per)) if spent > 0 else allowed
+    return max(allowed, 1)
 
 
 def check_host(host: str, allow_remote: bool) -> str:
@@ -81,7 +98,13 @@ def _is_loopback(host: str) -> bool:
     return False
 
 
-def _listener(options: Options) -> socket.socket:
+def listener_of(options: Options) -> socket.socket:
+    """The socket to take connections from: the inherited one, or a new one.
+
+    Raises:
+        PolicyDenied: the address is not this machine's own, and that is not allowed.
+        ServiceUnreachable: the address is taken.
+    """
     if options.fd is None:
         return listen(check_host(options.host, options.allow_remote), options.port)
     listener = socket.socket(fileno=options.fd)
@@ -96,103 +119,39 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ServiceUnreachable: the address is taken or not this machine's.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ServiceUnreachable(f"cannot listen on {host}, port {port}: {error.strerror}") from None
-    listener.setblocking(False)
+    listener = _bound(host, port, socket.SO_REUSEADDR)
+    listener.listen(BACKLOG)
     return listener
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that keeps a port for workers that listen on it themselves, side by side; it takes nothing itself.
+
+    Raises:
+        ServiceUnreachable: the address is taken or not this machine's.
+    """
+    return _bound(host, port, socket.SO_REUSEPORT)
+
+
+def _bound(host: str, port: int, sharing: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, sharing, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ServiceUnreachable(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+    bound.setblocking(False)
+    return bound
 
 
 def url_of(listener: socket.socket) -> str:
     """The address that clients use."""
+    return f"http://{address_of(listener)}"
+
+
+def address_of(listener: socket.socket) -> str:
+    """Host and port, as they stand in an address."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def serve(options: Options) -> None:
-    """Serve until told to stop (SIGTERM, SIGINT), then finish the requests there are.
-
-    Raises:
-        PolicyDenied: the address is not this machine's own, and that is not allowed.
-        ServiceUnreachable: the address is taken.
-        RecordNotKept: the records folder cannot be written.
-    """
-    listener = _listener(options)
-    with _joined(options) as parts:
-        uvloop.run(_run(options, listener, parts))
-
-
-async def _run(options: Options, listener: socket.socket, parts: _Parts) -> None:
-    """Answer until a signal says stop; then finish what there is."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    answering = Answering(parts.plane, parts.records, parts.meters)
-    application = Application(parts.services, answering, options.max_body)
-    connections = Connections(Limits(body=options.max_body))
-    server = await loop.create_server(lambda: HttpConnection(application, connections), sock=listener, backlog=_BACKLOG)
-    _log.info("listening on %s", url_of(listener))
-    if options.announce is not None:
-        document = {"url": url_of(listener), "pid": os.getpid()}
-        write_whole(options.announce, msgspec.json.encode(document))
-    while not stop.is_set():
-        connections.sweep()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), SWEEP_SECONDS)
-    parts.plane.draining = True
-    server.close()
-    await drain(connections, answering, DRAIN_SECONDS)
-    answering.close()
-
-
-async def drain(connections: Connections, answering: Answering, seconds: float) -> None:
-    """Answer what was asked, for at most so long; then close what is left."""
-    connections.drain()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await answering.drained()
-            while connections.busy():
-                await asyncio.sleep(0.01)
-    connections.abort()
-    await asyncio.sleep(0)  # lets the sockets close
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a server is made of."""
-
-    plane: DataPlane
-    records: PredictionLog
-    services: Services
-    meters: Meters
-
-
-@contextlib.contextmanager
-def _joined(options: Options) -> Iterator[_Parts]:
-    """All parts, put together; taken apart at the end, the model processes last."""
-    home = options.home.create()
-    directory = options.records or home.records
-    meters = Meters()
-    plane = DataPlane(lambda deployment: open_version(deployment, home, options.python, meters))
-    with contextlib.ExitStack() as parts:
-        records, labels = PredictionLog(directory), LabelLog(directory)
-        parts.callback(records.close)
-        parts.callback(labels.close)
-        parts.callback(plane.close)
-        facts: Callable[[], dict[str, Any]] = dict
-        if options.desired is not None:
-            plane.waiting_for = f"no desired state from {options.desired} yet"
-            follower = DesiredFollower(DesiredSource(options.desired), home.run / "desired.json", plane.apply)
-            facts = follower.facts
-            follower.start()
-            parts.callback(follower.close)
-        elif options.deployment is not None:
-            plane.apply(DesiredState(0, (options.deployment,)))
-        services = Services(plane, labels, __version__, facts)
-        yield _Parts(plane, records, services, meters)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -147,11 +147,15 @@ def test_outputs_wished_as_binary_are_still_accepted_since_clients_read_both() -
     assert ask(MIXED_READER, *mixed_tensors(), outputs=wish).outputs == ("predict",)
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"binary_data_size": 8}, {"shared_memory_region": "r", "shared_memory_byte_size": 8}]
-)
-def test_data_that_is_elsewhere_is_not_offered(parameters: dict[str, Any]) -> None:
+def test_shared_memory_is_not_offered() -> None:
+    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
     with pytest.raises(NotOffered, match="JSON"):
+        ask(one_column(Kind.FLOAT64), {"name": "c", "datatype": "FP64", "shape": [1], "parameters": parameters})
+
+
+def test_binary_data_without_its_header_is_refused() -> None:
+    parameters = {"binary_data_size": 8}
+    with pytest.raises(InvalidRequest, match="header inference-header-content-length is not there"):
         ask(one_column(Kind.FLOAT64), {"name": "c", "datatype": "FP64", "shape": [1], "parameters": parameters})
 
 

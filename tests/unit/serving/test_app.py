@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 import compiled_bundles
@@ -155,10 +156,21 @@ def test_statuses_of_bodies_and_paths(app: Application) -> None:
     assert post(app, "/v2/health/live").status == 405
 
 
-def test_binary_tensors_are_not_offered_and_the_message_says_what_to_do(app: Application) -> None:
-    answer = post(app, "/v2/models/live/infer", raw=b"{}\x00", inference_header_content_length="2")
-    assert answer.status == 501
-    assert "binary_data=False" in answer.error
+def test_binary_tensors_come_back_as_such(app: Application) -> None:
+    tensor = {"name": "x1", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}
+    document = json.loads(oip.write_request(FRAME.take([0]), SCHEMA))
+    document["inputs"] = [tensor if one["name"] == "x1" else one for one in document["inputs"]]
+    document["parameters"] = {"binary_data_output": True}
+    head = json.dumps(document).encode()
+    raw = head + np.float32(0.5).tobytes()
+    answer = post(app, "/v2/models/live/infer", raw=raw, inference_header_content_length=str(len(head)))
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/octet-stream")
+    length = int(answer.headers["inference-header-content-length"])
+    sizes = [one["parameters"]["binary_data_size"] for one in json.loads(answer.body[:length])["outputs"]]
+    assert length + sum(sizes) == len(answer.body)
+    for wrong in ("-1", "x", str(len(raw) + 1)):
+        refused = post(app, "/v2/models/live/infer", raw=raw, inference_header_content_length=wrong)
+        assert refused.status == 400
 
 
 @pytest.mark.parametrize("name", list(BROKEN))

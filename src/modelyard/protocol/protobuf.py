@@ -1,0 +1,147 @@
+"""Requests and answers of the Open Inference Protocol as protobuf messages, for calls over gRPC.
+
+A request's tensors are raw bytes or typed lists, never both; the answer takes the form of the request. Protobuf itself
+is loaded with the first message that is read, so that a server without gRPC does without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from modelyard.domain.frame import Answers, Frame, Vector
+from modelyard.domain.schema import OIP_DATATYPE, Schema
+from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
+from modelyard.protocol.raw import HALVES, read_leaves, read_raw, text_of, write_raw
+from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
+from modelyard.protocol.values import write_values
+
+CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""The typed list in which the elements of each datatype are; the half formats have none and are raw only."""
+
+
+@cache
+def _message(name: str) -> Any:
+    from modelyard.protocol.messages import message
+
+    return message(name)
+
+
+def read_request(body: bytes, reader: TableReader) -> Call:
+    """Rows and wishes of a ``ModelInferRequest``.
+
+    Raises:
+        InvalidRequest: when it is not such a message, or mixes raw and typed contents.
+        InvalidInput: when tensors do not fit the schema, naming the tensor, the row and the value.
+        NotOffered: when it uses an extension that is not there.
+    """
+    request = _parsed("ModelInferRequest", body)
+    tensors, raws = request.inputs, request.raw_input_contents
+    if raws and len(raws) != len(tensors):
+        raise InvalidRequest(f"{len(tensors)} inputs need as many raw_input_contents, got {len(raws)}")
+    by_name, rows = reader.by_name, -1
+    read: dict[str, Vector] = {}
+    for index, tensor in enumerate(tensors):
+        name = tensor.name
+        reading = by_name.get(name)
+        if reading is None:
+            raise reader.unknown(name, "inputs")
+        if name in read:
+            raise InvalidInput(f"column {name!r} is sent twice", column=name)
+        vector = _vector(tensor, reading, raws[index] if raws else None)
+        count = len(vector.values)
+        if rows not in (-1, count):
+            raise InvalidInput(f"column {name!r}: it has {count} rows, the tensors before it have {rows}", column=name)
+        rows, read[name] = count, vector
+    if len(read) != len(by_name):
+        raise reader.absent(next(name for name in by_name if name not in read), "inputs")
+    frame = Frame({name: read[name] for name in by_name}, max(rows, 0))
+    outputs = _wanted(request.outputs, reader.schema) if request.outputs else None
+    named = [output.name for output in reader.schema.outputs] if outputs is None else outputs
+    return Call(frame, outputs, request.id or None, binary=frozenset(named) if raws else frozenset())
+
+
+def write_response(answers: Answers, schema: Schema, call: Call, source: Source) -> bytes:
+    """A ``ModelInferResponse`` with the outputs in the order of `answers`, raw if the request was."""
+    response = _message("ModelInferResponse")(
+        model_name=source.deployment or source.model, model_version=str(source.version), id=call.id or ""
+    )
+    response.parameters["prediction_id"].string_param = source.prediction_id
+    raw = bool(call.binary)
+    for name, array in answers.items():
+        output = schema.output(name)
+        datatype = OIP_DATATYPE[output.kind]
+        tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        if raw:
+            response.raw_output_contents.append(write_raw(array, output.dtype))
+            continue
+        values: Sequence[Any] = write_values(array, output.dtype)
+        if datatype == "BYTES":
+            values = [("" if value is None else str(value)).encode() for value in values]
+        getattr(tensor.contents, CONTENTS[datatype]).extend(values)
+    written: bytes = response.SerializeToString()
+    return written
+
+
+def _parsed(name: str, body: bytes) -> Any:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _message(name).FromString(body)
+    except DecodeError:
+        raise InvalidRequest(f"the body is not a {name} message") from None
+
+
+def _vector(tensor: Any, reading: ColumnReader, raw: bytes | None) -> Vector:
+    shape, datatype, name = list(tensor.shape), tensor.datatype, tensor.name
+    if "shared_memory_region" in tensor.parameters:
+        raise NotOffered("the shared memory extensions are not offered here; send the data in the request")
+    typed = tensor.HasField("contents")
+    if raw is not None:
+        if typed:
+            raise InvalidRequest(f"tensor {name!r} has typed contents beside raw_input_contents; send one of them")
+        vector = read_raw(raw, datatype, shape, reading)
+    elif datatype in HALVES:
+        raise InvalidRequest(f"tensor {name!r}: {datatype} has no typed contents; send it in raw_input_contents")
+    else:
+        vector = read_leaves(_leaves(tensor), datatype, shape, reading)
+    return shaped(vector, shape) if reading.column.shape else vector
+
+
+def _leaves(tensor: Any) -> Sequence[Any]:
+    """The elements of a typed tensor; raises when they are in the list of another datatype."""
+    wanted = CONTENTS.get(tensor.datatype)
+    other = next((field.name for field, _ in tensor.contents.ListFields() if field.name != wanted), None)
+    if wanted is not None and other is not None:
+        raise InvalidRequest(f"tensor {tensor.name!r}: {tensor.datatype} belongs in {wanted}, it has {other}")
+    if wanted is None:
+        return ()
+    leaves = list(getattr(tensor.contents, wanted))
+    if wanted == "bytes_contents":
+        return [text_of(leaf, tensor.name, position) for position, leaf in enumerate(leaves)]
+    return leaves
+
+
+def _wanted(outputs: Any, schema: Schema) -> tuple[str, ...]:
+    known = {output.name for output in schema.outputs}
+    names = tuple(output.name for output in outputs)
+    for output in outputs:
+        if output.name not in known:
+            raise InvalidRequest(f"unknown output {output.name[:128]!r}; there are: {', '.join(sorted(known))}")
+        if "classification" in output.parameters:
+            raise NotOffered("the classification extension is not offered over gRPC; ask for the probabilities instead")
+        if "shared_memory_region" in output.parameters:
+            raise NotOffered("the shared memory extensions are not offered here; outputs are in the answer")
+    if len(set(names)) != len(names):
+        raise InvalidRequest("an output is asked for twice")
+    return names

@@ -1,0 +1,192 @@
+"""Tensors as raw bytes, little-endian and row-major, as gRPC carries them, and as lists of elements.
+
+A tensor of fixed width holds its elements one after another; ``BYTES`` has a length of four bytes before each element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from struct import Struct
+from typing import Any
+
+import numpy as np
+
+from modelyard.domain.frame import Array, Vector
+from modelyard.domain.schema import OIP_DATATYPE, Column, Kind
+from modelyard.errors import InvalidInput, InvalidRequest
+from modelyard.protocol.table import ColumnReader
+from modelyard.protocol.values import convert, read_values, shown, write_values
+
+KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
+HALVES = ("FP16", "BF16")
+
+_LENGTH = Struct("<I")
+_FIXED = {
+    **{name: kind.numpy.newbyteorder("<") for name, kind in KINDS.items() if kind is not Kind.STRING},
+    "BOOL": np.dtype(np.uint8),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+
+
+def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnReader) -> Vector:
+    """One column from a tensor's bytes, flat whatever its shape.
+
+    Raises:
+        InvalidInput: when shape, length, datatype or an element does not fit the column exactly.
+        InvalidRequest: for a datatype that is not of the protocol.
+
+    >>> from modelyard.protocol.values import reader_of
+    >>> temp = Column("temp", Kind.FLOAT64, nullable=True, dtype="float64")
+    >>> read_raw(bytes(8), "FP64", [1], ColumnReader(temp, "FP64", reader_of(temp))).values
+    array([0.])
+    """
+    column = reading.column
+    inner, sent = leaves_a_row(column, shape), sent_kind(datatype, column)
+    count = prod(shape)
+    if datatype == "BYTES":
+        return reading.read(_texts(raw, count, column.name), inner)
+    dtype = _FIXED[datatype]
+    if len(raw) != count * dtype.itemsize:
+        raise InvalidInput(
+            f"tensor {column.name!r}: {datatype} of shape {list(shape)} has {count * dtype.itemsize} bytes, "
+            f"got {len(raw)}",
+            column=column.name,
+        )
+    # A copy, since bytes cannot be written to and models may do so.
+    values = _decoded(np.frombuffer(raw, dtype).copy(), datatype, column)
+    return Vector(values) if sent is column.kind else convert(Vector(values), sent, column, inner)
+
+
+def read_leaves(leaves: Sequence[Any], datatype: str, shape: Sequence[int], reading: ColumnReader) -> Vector:
+    """One column from a tensor's elements, texts for ``BYTES``; flat whatever its shape.
+
+    Raises:
+        InvalidInput, InvalidRequest: as `read_raw`.
+    """
+    column = reading.column
+    inner, sent = leaves_a_row(column, shape), sent_kind(datatype, column)
+    if len(leaves) != prod(shape):
+        raise InvalidInput(
+            f"tensor {column.name!r}: shape {list(shape)} has {prod(shape)} elements, data has {len(leaves)}",
+            column=column.name,
+        )
+    if sent is column.kind:
+        return reading.read(leaves, inner)
+    return convert(read_values(leaves, replace(column, kind=sent), inner), sent, column, inner)
+
+
+def sent_kind(datatype: str, column: Column) -> Kind:
+    """The kind of a tensor's elements, if such may be tried for the column.
+
+    Raises:
+        InvalidRequest: there is no such datatype.
+        InvalidInput: the column takes another sort of values.
+
+    >>> sent_kind("BF16", Column("x", Kind.FLOAT64, nullable=False, dtype="float64"))
+    <Kind.FLOAT32: 'float32'>
+    """
+    sent = Kind.FLOAT32 if datatype in HALVES else KINDS.get(datatype)
+    if sent is None:
+        there = ", ".join([*KINDS, *HALVES])
+        raise InvalidRequest(f"tensor {column.name!r}: unknown datatype {datatype[:40]!r}; there are: {there}")
+    if sent is Kind.STRING and column.kind is Kind.DATETIME:
+        return Kind.DATETIME
+    if sent is not column.kind and not (_is_number(sent) and _is_number(column.kind)):
+        raise InvalidInput(
+            f"column {column.name!r}: expected datatype {OIP_DATATYPE[column.kind]}, got {datatype}", column=column.name
+        )
+    return sent
+
+
+def leaves_a_row(column: Column, shape: Sequence[int]) -> int:
+    """The number of elements a row of a tensor of that shape.
+
+    Raises:
+        InvalidInput: when it is not a shape of the column.
+
+    >>> leaves_a_row(Column("X", Kind.FLOAT64, True, "float64", shape=(3,)), [2, 3])
+    3
+    """
+    if any(size < 0 for size in shape):
+        raise InvalidInput(f"tensor {column.name!r}: a shape cannot be negative, got {list(shape)}", column=column.name)
+    trailing = column.shape
+    if not trailing and len(shape) == 2 and shape[1] == 1:
+        return 1
+    if len(shape) != len(trailing) + 1 or any(
+        wanted not in (-1, size) for wanted, size in zip(trailing, shape[1:], strict=True)
+    ):
+        wanted = ", ".join(["n", *("any" if size == -1 else str(size) for size in trailing)])
+        also = "" if trailing else " or [n, 1]"
+        raise InvalidInput(
+            f"tensor {column.name!r}: expected shape [{wanted}]{also}, got {list(shape)}", column=column.name
+        )
+    return max(prod(shape[1:]), 1)
+
+
+def text_of(raw: bytes, name: str, position: int) -> str:
+    """One element of a ``BYTES`` tensor as text.
+
+    Raises:
+        InvalidInput: when it is not UTF-8.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            f"tensor {name!r}, element {position}: expected a text in UTF-8, got the bytes {raw[:40]!r}", column=name
+        ) from None
+
+
+def write_raw(array: Array, dtype: str = "") -> bytes:
+    r"""An array's bytes; a text or datetime that is missing is empty there.
+
+    >>> write_raw(np.array(["ab", None], dtype=object))
+    b'\x02\x00\x00\x00ab\x00\x00\x00\x00'
+    """
+    if array.dtype.kind not in "OM":
+        return array.tobytes()
+    texts = [("" if text is None else str(text)).encode() for text in write_values(array, dtype)]
+    return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+
+
+def _texts(raw: bytes, count: int, name: str) -> list[str]:
+    texts: list[str] = []
+    at, end = 0, len(raw)
+    while at < end and len(texts) < count:
+        start = at + 4
+        at = end + 1 if start > end else start + _LENGTH.unpack_from(raw, at)[0]
+        if at > end:
+            raise InvalidInput(
+                f"tensor {name!r}, element {len(texts)}: its bytes end before the element does", column=name
+            )
+        texts.append(text_of(raw[start:at], name, len(texts)))
+    if len(texts) != count or at != end:
+        raise InvalidInput(
+            f"tensor {name!r}: {count} elements were expected, its bytes have {'more' if at != end else len(texts)}",
+            column=name,
+        )
+    return texts
+
+
+def _decoded(values: Array, datatype: str, column: Column) -> Array:
+    if datatype == "FP16":
+        return values.astype(np.float32)
+    if datatype == "BF16":
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if datatype != "BOOL":
+        return values
+    wrong = values > 1
+    if wrong.any():
+        position = int(wrong.argmax())
+        raise InvalidInput(
+            f"tensor {column.name!r}, element {position}: expected the byte 0 or 1, got {shown(int(values[position]))}",
+            column=column.name,
+        )
+    return values.view(np.bool_)
+
+
+def _is_number(kind: Kind) -> bool:
+    return kind.is_integer or kind.is_float

@@ -1,0 +1,297 @@
+"""One worker: a process with an event loop that takes connections and answers, until told to stop.
+
+It joins the parts (records, versions, what is wanted, entrances), turns its loop, tells the supervisor that the loop
+turns, and puts up a board that speaks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from modelyard import __version__
+from modelyard.domain.desired import Deployment, DesiredState
+from modelyard.errors import ModelyardError
+from modelyard.records.log import LabelLog, PredictionLog
+from modelyard.serving import boards, tracing
+from modelyard.serving.accepting import Accepting
+from modelyard.serving.actions import Services
+from modelyard.serving.admission import Bounds
+from modelyard.serving.answering import Answering
+from modelyard.serving.app import Application
+from modelyard.serving.desired import DesiredFollower, DesiredSource
+from modelyard.serving.http1 import Connections, HttpConnection, Limits
+from modelyard.serving.meters import Meters
+from modelyard.serving.opening import open_version
+from modelyard.serving.plane import DataPlane
+from modelyard.serving.served import OBJECTIVE_MS, ServedVersion
+from modelyard.serving.server import Options
+from modelyard.serving.slots import Slot, Slots, State
+
+BEAT_SECONDS = 0.1
+PUBLISH_SECONDS = 0.5
+SWEEP_SECONDS = 1.0
+
+ORPHAN_SECONDS = 5.0
+"""What open requests get when the supervisor is gone."""
+
+REFUSED = 2
+"""Exit status of a worker that cannot do what the options say."""
+
+_PR_SET_PDEATHSIG = 1
+
+_log = logging.getLogger("modelyard.serving")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """All that a worker is given: what to do, its sockets, its row among the `slots`, and who started it."""
+
+    options: Options
+    listener: socket.socket
+    grpc: socket.socket | None
+    slots: Slots
+    index: int
+    supervisor: int
+    boards: Path
+
+    @property
+    def slot(self) -> Slot:
+        """The worker's own row."""
+        return self.slots[self.index]
+
+
+@dataclass(slots=True, eq=False)
+class Parts:
+    """What a worker is made of."""
+
+    application: Application
+    connections: Connections
+    answering: Answering
+    plane: DataPlane
+    meters: Meters
+    life: str
+    began: float = field(default_factory=time.time)
+
+
+def work(place: Place) -> int:
+    """Be a worker until told to stop; the exit status."""
+    place.slot.take(os.getpid())
+    _end_with(place.supervisor)
+    try:
+        with _joined(place) as parts:
+            loop = uvloop.new_event_loop()
+            try:
+                loop.run_until_complete(_Worker(place, parts, loop).run())
+            finally:
+                place.slot.state = State.DRAINING
+                loop.close()
+    except ModelyardError as error:
+        _log.critical("%s", error)
+        return REFUSED
+    return 0
+
+
+@contextlib.contextmanager
+def _joined(place: Place) -> Iterator[Parts]:
+    """All parts, put together; taken apart at the end, the model processes last."""
+    options = place.options
+    home, opening = options.home, _Opening(place.slot)
+    directory = options.records or home.records
+
+    def open_one(deployment: Deployment) -> ServedVersion:
+        with opening:
+            return open_version(deployment, home, options.python, meters)
+
+    meters = Meters()
+    plane = DataPlane(open_one)
+    with contextlib.ExitStack() as stack:
+        tracer = tracing.from_environment()
+        if tracer is not None:
+            stack.callback(tracer.close)
+        records = PredictionLog(directory, fsync=options.fsync)
+        labels = LabelLog(directory, fsync=options.fsync)
+        stack.callback(records.close)
+        stack.callback(labels.close)
+        stack.callback(plane.close)
+        facts: Callable[[], dict[str, Any]] = dict
+        if options.desired is not None:
+            plane.waiting_for = f"no desired state from {options.desired} yet"
+            follower = DesiredFollower(DesiredSource(options.desired), home.run / "desired.json", plane.apply)
+            facts = follower.facts
+            follower.start()
+            stack.callback(follower.close)
+        elif options.deployment is not None:
+            plane.apply(DesiredState(0, (options.deployment,)))
+        services = Services(plane, labels, __version__, facts, place.boards)
+        answering = Answering(
+            plane,
+            records,
+            meters,
+            tracer=tracer,
+            bounds=Bounds(objective_ms=options.objective_ms or OBJECTIVE_MS),
+            max_rows=options.max_rows,
+            durable=options.fsync == "always",
+        )
+        stack.callback(answering.close)
+        application = Application(services, answering, options.max_body)
+        connections = Connections(Limits(body=options.max_body))
+        yield Parts(application, connections, answering, plane, meters, boards.new_life(place.index))
+
+
+class _Opening:
+    """Tells the supervisor while versions are opened. Safe to use from several threads."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot, self._lock, self._count = slot, threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        self._add(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._add(-1)
+
+    def _add(self, more: int) -> None:
+        with self._lock:
+            self._count += more
+            self._slot.opening = self._count > 0
+
+
+class _Worker:
+    """The event loop's side of a worker."""
+
+    def __init__(self, place: Place, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
+        self._place, self._parts, self._loop = place, parts, loop
+        self._slot, self._others = place.slot, place.slots.others(place.index)
+        self._connections = parts.connections
+        self._accepting = Accepting(
+            loop, place.listener, self._connection, self._connections.__len__, self._slot, self._others
+        )
+        self._stop = asyncio.Event()
+        self._published = self._swept = 0.0
+        self._shown: object = None
+        self._orphaned = False
+
+    def _connection(self) -> HttpConnection:
+        return HttpConnection(self._parts.application, self._connections)
+
+    async def run(self) -> None:
+        """Answer until told to stop, then finish what is open."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        beating = self._loop.create_task(self._beat_on())
+        try:
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            beating.cancel()
+            self._publish()
+
+    async def _drain(self) -> None:
+        options, plane = self._place.options, self._parts.plane
+        plane.draining = True
+        self._publish()
+        if not self._orphaned:
+            await asyncio.sleep(options.grace_seconds)
+        self._slot.state = State.DRAINING
+        self._accepting.finish()
+        await asyncio.sleep(0)  # those just taken get their protocol
+        self._connections.drain()
+        until = time.monotonic() + (ORPHAN_SECONDS if self._orphaned else options.drain_seconds)
+        while self._accepting.count and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+            self._connections.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._parts.answering.drained(), max(until - time.monotonic(), 0.1))
+        if self._accepting.count:
+            _log.warning("%d connections are closed with requests open", self._accepting.count)
+            self._connections.abort()
+
+    async def _beat_on(self) -> None:
+        while True:
+            self._beat(time.monotonic())
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _beat(self, now: float) -> None:
+        self._slot.beat()
+        self._slot.connections = self._accepting.count
+        if os.getppid() != self._place.supervisor and not self._orphaned:
+            _log.error("the supervisor is gone: this worker ends")
+            self._orphaned = True
+            threading.Thread(target=_end_at_last, daemon=True).start()
+            self._stop.set()
+        if not self._stop.is_set():
+            self._take_part()
+        if now - self._swept >= SWEEP_SECONDS:
+            self._swept = now
+            self._connections.sweep()
+        shown = self._changed()
+        if shown != self._shown or now - self._published >= PUBLISH_SECONDS:
+            self._shown = shown
+            self._publish()
+
+    def _take_part(self) -> None:
+        """Take connections once everything wanted was tried, or as long as nobody else takes any."""
+        if self._slot.state == State.SERVING:
+            return
+        plane = self._parts.plane
+        if plane.generation >= 0 and plane.settle(0.0):
+            self._publish()  # the board must be there before it is counted
+            self._slot.state = State.SERVING
+            self._accepting.start()
+            return
+        now = time.monotonic_ns()
+        if any(other.serves(now) for other in self._others):
+            self._accepting.stop()
+        else:
+            self._accepting.start()
+
+    def _changed(self) -> object:
+        plane = self._parts.plane
+        return plane.generation, plane.draining, plane.settle(0.0), plane.status()
+
+    def _publish(self) -> None:
+        self._published = now = time.monotonic()
+        place, parts = self._place, self._parts
+        board = boards.Board(
+            worker=place.index,
+            pid=os.getpid(),
+            life=parts.life,
+            started=parts.began,
+            written=now,
+            status=parts.plane.status(),
+            connections=self._accepting.count,
+            accepted=self._slot.accepted,
+            meters=parts.meters.snapshots(),
+        )
+        try:
+            boards.publish(place.boards, board)
+        except OSError as error:
+            if not self._orphaned:
+                _log.error("worker %d cannot tell of itself: %s", place.index, error)
+
+
+def _end_with(supervisor: int) -> None:
+    """Ask the kernel to tell this process to stop when the supervisor is gone."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:
+        os._exit(1)
+
+
+def _end_at_last() -> None:
+    """End this process even if its loop never gets to it."""
+    time.sleep(2 * ORPHAN_SECONDS)
+    os._exit(1)
