@@ -128,13 +128,11 @@ def error_reply(error: BaseException, request_id: str | None = None) -> Reply:
     return Reply(status, msgspec.json.encode(document), headers, error=error)
 
 
-_JSON = (b"content-type", b"application/json")
-
-
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send the whole answer."""
     length = (b"content-length", str(len(reply.body)).encode())
-    await send({"type": "http.response.start", "status": reply.status, "headers": [_JSON, length, *reply.headers]})
+    kind = (b"content-type", reply.content_type)
+    await send({"type": "http.response.start", "status": reply.status, "headers": [kind, length, *reply.headers]})
     await send({"type": "http.response.body", "body": reply.body})
 
 
