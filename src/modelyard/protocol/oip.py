@@ -456,11 +456,34 @@ def read_response(body: bytes, schema: Schema, json_length: int | None = None) -
 
 def _read_raw_output(tensor: OutputTensor, output: Output, tail: _Tail) -> Array:
     given = InputTensor(tensor.name, tensor.datatype, tensor.shape, None, tensor.parameters or {BINARY_SIZE: None})
-    column = Column(output.name, output.kind, nullable=True, dtype=output.dtype)
-    reading = ColumnReader(column, OIP_DATATYPE[output.kind], reader_of(column))
+    reading = reading_of(Column(output.name, output.kind, nullable=True, dtype=output.dtype))
     inner = max(prod(tensor.shape[1:]), 1)
     vector = read_raw(tail.take(given), tensor.datatype, _checked(tensor.shape, tensor.name), reading, inner)
     return vector.values.reshape(tuple(tensor.shape))
+
+
+def opened(body: bytes, json_length: int) -> dict[str, Any]:
+    """A request or response with binary tensors as the JSON document that would say the same; needs no schema.
+
+    Raises:
+        InvalidRequest, InvalidInput: when it is not such a body.
+    """
+    document: dict[str, Any] = jsontext.parse(body[:json_length])
+    tail = _Tail(memoryview(body)[json_length:])
+    for tensor in document.get("inputs" if "inputs" in document else "outputs") or ():
+        if BINARY_SIZE not in (tensor.get("parameters") or {}):
+            continue
+        name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
+        kind = _KINDS.get(datatype, Kind.FLOAT32)
+        reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
+        raw = tail.take(InputTensor(name, datatype, shape, None, tensor["parameters"]))
+        tensor["data"] = read_raw(raw, datatype, _checked(shape, name), reading, 1).values.tolist()
+    return document
+
+
+def reading_of(column: Column) -> ColumnReader:
+    """What reads tensors of that column."""
+    return ColumnReader(column, OIP_DATATYPE[column.kind], reader_of(column))
 
 
 class _VersionOnly(msgspec.Struct):
