@@ -21,7 +21,7 @@ from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, Seen
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
-from modelyard.protocol.binary import raw_of, read_raw, row_shape, with_length
+from modelyard.protocol.binary import FIXED, raw_of, read_raw, row_shape, with_length
 from modelyard.protocol.table import Call, ColumnReader, TableReader, shaped
 from modelyard.protocol.values import convert, flatten, read_values, reader_of, shown, write_values
 
@@ -132,6 +132,19 @@ class _Tail:
     def __init__(self, rest: memoryview) -> None:
         self.rest = rest
 
+    def quick(self, tensor: InputTensor, reading: ColumnReader) -> Vector | None:
+        """The column of a tensor of its own type that is as long as it says; None leaves all else to slower ways."""
+        dtype, shape, size = FIXED.get(tensor.datatype), tensor.shape, (tensor.parameters or {}).get(BINARY_SIZE)
+        if dtype is None or tensor.datatype != reading.datatype or len(shape) != 1 or reading.column.shape:
+            return None
+        if tensor.data is not None or type(size) is not int or size != shape[0] * dtype.itemsize or size < 1:
+            return None
+        if size > len(self.rest):
+            return None
+        vector = Vector(np.frombuffer(self.rest, dtype, shape[0]).copy())
+        self.rest = self.rest[size:]
+        return vector
+
     def take(self, tensor: InputTensor) -> memoryview:
         size = (tensor.parameters or {})[BINARY_SIZE]
         if type(size) is not int or not 0 <= size <= len(self.rest):
@@ -208,7 +221,8 @@ def _frame(tensors: Sequence[InputTensor], reader: TableReader, tail: _Tail | No
         if data and tensor.parameters is None and reading.is_usual(tensor.datatype, tensor.shape, data):
             vector, count = reading.read(data, 1), len(data)
         else:
-            vector = _vector(tensor, reading, tail)
+            quick = None if tail is None or tensor.parameters is None else tail.quick(tensor, reading)
+            vector = _vector(tensor, reading, tail) if quick is None else quick
             count = len(vector.values)
         if rows != count:
             if rows != -1:
