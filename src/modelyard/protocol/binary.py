@@ -29,6 +29,9 @@ _DTYPES = {
 }
 """How the elements of a tensor of fixed width lie in its bytes."""
 
+FIXED = {name: dtype for name, dtype in _DTYPES.items() if name not in ("BOOL", "FP16", "BF16")}
+"""The types whose bytes are a column's values as they are."""
+
 _LENGTH = struct.Struct("<I")
 
 

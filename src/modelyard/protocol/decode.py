@@ -10,37 +10,35 @@ from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
 from modelyard.errors import ModelyardError
 from modelyard.protocol import invocations, jsontext, oip, rows
+from modelyard.protocol.forms import FORMS
+from modelyard.protocol.media import JSON, Media, json_length_of
 from modelyard.protocol.table import Call, TableReader
 
-_REQUESTS: dict[WireForm, Callable[[bytes, TableReader], Call]] = {
-    "oip": oip.read_request,
-    "rows": rows.read_request,
-    "invocations": invocations.read_request,
-}
 
-
-def read_request(form: WireForm, body: bytes, schema: Schema) -> Call:
-    """A recorded request as the server read it.
+def read_request(form: WireForm, body: bytes, schema: Schema, content_type: str = JSON) -> Call:
+    """A recorded request as the server read it; `content_type` is the record's.
 
     Raises:
         InvalidRequest: when it does not have the form.
         InvalidInput: when its rows do not fit the schema.
     """
-    return _REQUESTS[form](body, TableReader(schema))
+    return FORMS[form].read(body, Media(json_length=json_length_of(content_type)), TableReader(schema))
 
 
-def read_answers(form: WireForm, body: bytes, schema: Schema) -> Answers:
+def read_answers(form: WireForm, body: bytes, schema: Schema, response_type: str = JSON) -> Answers:
     """The answers in a recorded response; values that had to be null (NaN, infinities) come back as NaN.
 
     Raises:
         InvalidRequest: when it does not have the form.
     """
     if form == "oip":
-        return oip.read_response(body, schema).answers
+        return oip.read_response(body, schema, json_length_of(response_type)).answers
     return rows.read_response(body, schema) if form == "rows" else invocations.read_response(body, schema)
 
 
-def describe(form: WireForm, request: bytes, response: bytes) -> list[dict[str, Any]]:
+def describe(
+    form: WireForm, request: bytes, response: bytes, content_type: str = JSON, response_type: str = JSON
+) -> list[dict[str, Any]]:
     """One ``{"inputs": {...}, "outputs": {...}}`` a row, read without a schema.
 
     What cannot be read is left out: a refused request has inputs and no outputs, a malformed one gives no rows.
@@ -51,16 +49,16 @@ def describe(form: WireForm, request: bytes, response: bytes) -> list[dict[str, 
     >>> describe("rows", request, response)
     [{'inputs': {'temp': 21.5}, 'outputs': {'predict': 3}}]
     """
-    inputs = _rows_of(_INPUTS[form], request)
-    outputs = _rows_of(_OUTPUTS[form], response)
+    inputs = _rows_of(_INPUTS[form], request, json_length_of(content_type))
+    outputs = _rows_of(_OUTPUTS[form], response, json_length_of(response_type))
     if len(outputs) != len(inputs):
         outputs = [{}] * len(inputs)
     return [{"inputs": given, "outputs": answer} for given, answer in zip(inputs, outputs, strict=True)]
 
 
-def _rows_of(read: Callable[[Any], list[dict[str, Any]]], body: bytes) -> list[dict[str, Any]]:
+def _rows_of(read: Callable[[Any], list[dict[str, Any]]], body: bytes, json_length: int | None) -> list[dict[str, Any]]:
     try:
-        return read(jsontext.parse(body))
+        return read(jsontext.parse(body) if json_length is None else oip.opened(body, json_length))
     except (ModelyardError, LookupError, TypeError, ValueError, AttributeError):
         return []
 

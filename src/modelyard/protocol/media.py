@@ -28,3 +28,22 @@ class Media:
 
 PLAIN = Media()
 """A request that says nothing of its body."""
+
+
+def described(media_type: str, json_length: int | None = None) -> str:
+    """A body's type as a record keeps it.
+
+    >>> described(BINARY, 261), described("")
+    ('application/octet-stream; json=261', 'application/json')
+    """
+    return f"{BINARY}; json={json_length}" if json_length is not None else media_type or JSON
+
+
+def json_length_of(description: str) -> int | None:
+    """The length of the JSON part of a recorded body, None where all of it is one thing.
+
+    >>> json_length_of("application/octet-stream; json=261"), json_length_of("application/json")
+    (261, None)
+    """
+    _, _, length = description.partition("; json=")
+    return int(length) if length.isdecimal() else None

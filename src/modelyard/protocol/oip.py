@@ -21,7 +21,7 @@ from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, Seen
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
-from modelyard.protocol.binary import raw_of, read_raw, row_shape, with_length
+from modelyard.protocol.binary import FIXED, raw_of, read_raw, row_shape, with_length
 from modelyard.protocol.table import Call, ColumnReader, TableReader, shaped
 from modelyard.protocol.values import convert, flatten, read_values, reader_of, shown, write_values
 
@@ -132,6 +132,19 @@ class _Tail:
     def __init__(self, rest: memoryview) -> None:
         self.rest = rest
 
+    def quick(self, tensor: InputTensor, reading: ColumnReader) -> Vector | None:
+        """The column of a tensor of its own type that is as long as it says; None leaves all else to slower ways."""
+        dtype, shape, size = FIXED.get(tensor.datatype), tensor.shape, (tensor.parameters or {}).get(BINARY_SIZE)
+        if dtype is None or tensor.datatype != reading.datatype or len(shape) != 1 or reading.column.shape:
+            return None
+        if tensor.data is not None or type(size) is not int or size != shape[0] * dtype.itemsize or size < 1:
+            return None
+        if size > len(self.rest):
+            return None
+        vector = Vector(np.frombuffer(self.rest, dtype, shape[0]).copy())
+        self.rest = self.rest[size:]
+        return vector
+
     def take(self, tensor: InputTensor) -> memoryview:
         size = (tensor.parameters or {})[BINARY_SIZE]
         if type(size) is not int or not 0 <= size <= len(self.rest):
@@ -208,7 +221,8 @@ def _frame(tensors: Sequence[InputTensor], reader: TableReader, tail: _Tail | No
         if data and tensor.parameters is None and reading.is_usual(tensor.datatype, tensor.shape, data):
             vector, count = reading.read(data, 1), len(data)
         else:
-            vector = _vector(tensor, reading, tail)
+            quick = None if tail is None or tensor.parameters is None else tail.quick(tensor, reading)
+            vector = _vector(tensor, reading, tail) if quick is None else quick
             count = len(vector.values)
         if rows != count:
             if rows != -1:
@@ -456,11 +470,34 @@ def read_response(body: bytes, schema: Schema, json_length: int | None = None) -
 
 def _read_raw_output(tensor: OutputTensor, output: Output, tail: _Tail) -> Array:
     given = InputTensor(tensor.name, tensor.datatype, tensor.shape, None, tensor.parameters or {BINARY_SIZE: None})
-    column = Column(output.name, output.kind, nullable=True, dtype=output.dtype)
-    reading = ColumnReader(column, OIP_DATATYPE[output.kind], reader_of(column))
+    reading = reading_of(Column(output.name, output.kind, nullable=True, dtype=output.dtype))
     inner = max(prod(tensor.shape[1:]), 1)
     vector = read_raw(tail.take(given), tensor.datatype, _checked(tensor.shape, tensor.name), reading, inner)
     return vector.values.reshape(tuple(tensor.shape))
+
+
+def opened(body: bytes, json_length: int) -> dict[str, Any]:
+    """A request or response with binary tensors as the JSON document that would say the same; needs no schema.
+
+    Raises:
+        InvalidRequest, InvalidInput: when it is not such a body.
+    """
+    document: dict[str, Any] = jsontext.parse(body[:json_length])
+    tail = _Tail(memoryview(body)[json_length:])
+    for tensor in document.get("inputs" if "inputs" in document else "outputs") or ():
+        if BINARY_SIZE not in (tensor.get("parameters") or {}):
+            continue
+        name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
+        kind = _KINDS.get(datatype, Kind.FLOAT32)
+        reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
+        raw = tail.take(InputTensor(name, datatype, shape, None, tensor["parameters"]))
+        tensor["data"] = read_raw(raw, datatype, _checked(shape, name), reading, 1).values.tolist()
+    return document
+
+
+def reading_of(column: Column) -> ColumnReader:
+    """What reads tensors of that column."""
+    return ColumnReader(column, OIP_DATATYPE[column.kind], reader_of(column))
 
 
 class _VersionOnly(msgspec.Struct):

@@ -100,7 +100,7 @@ def replay(found: Found, manifest: Manifest, runtime: Runtime) -> Replay:
     record, schema = found.record, manifest.schema
     recorded: Answers | None = None
     if record.outcome == "ok":
-        recorded = decode.read_answers(record.form, record.response, schema)
+        recorded = decode.read_answers(record.form, record.response, schema, record.response_type)
     again = _compute(record, schema, runtime)
     if recorded is None or again.answers is None:
         both_refused = recorded is None and again.answers is None
@@ -122,7 +122,7 @@ class _Again:
 
 def _compute(record: PredictionRecord, schema: Schema, runtime: Runtime) -> _Again:
     try:
-        call = decode.read_request(record.form, record.request, schema)
+        call = decode.read_request(record.form, record.request, schema, record.content_type)
         check(call.frame, schema)
         return _Again(runtime.predict(call.frame, call.outputs))
     except ModelyardError as error:

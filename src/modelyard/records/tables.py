@@ -117,7 +117,7 @@ def merged_kinds(metadata: Iterable[Mapping[bytes, bytes] | None]) -> ColumnKind
 def described(record: PredictionRecord) -> list[dict[str, Any]]:
     """The rows of a call as ``{"inputs": ..., "outputs": ...}``; none where its bodies cannot be read."""
     try:
-        return decode.describe(record.form, record.request, record.response)
+        return decode.describe(record.form, record.request, record.response, record.content_type, record.response_type)
     except ModelyardError:
         return []
 

@@ -6,15 +6,17 @@ import contextlib
 import json
 import logging
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +33,13 @@ _HOST = Path(_host_package).with_name("__main__.py")
 _LOG = logging.getLogger("modelyard.model")
 _LAST_LINES = 20
 _CLOSING = 2.0
+_HUNG_UP = 0.2
+"""Seconds in which a process that has closed its socket has to end by itself."""
+
+_IDLE, _IDLE_TIMES = 1.0, 5.0
+_GLANCE = 0.2
+"""Seconds between two looks at whether a process that computes uses the processor."""
+
 _LONGEST_LINE = 8192
 
 _PASSED_ON = frozenset(
@@ -79,6 +88,7 @@ class PythonRuntime:
         self._shapes = {output.name: output.shape for output in manifest.schema.outputs}
         self._lock = threading.Lock()
         self._closed = False
+        self._expected: Callable[[int], float] | None = None
         self._process = self._started()
 
     @property
@@ -90,6 +100,14 @@ class PythonRuntime:
         """Whether that process runs."""
         return not self._closed and self._process.alive()
 
+    def set_patience(self, timeout: float, expected: Callable[[int], float] | None) -> None:
+        """End calls that take longer than `timeout` seconds, and those that hang.
+
+        A call hangs when it takes longer than a second and five times the `expected` seconds for its rows, and its
+        process and their children have neither used nor waited for the processor for a second.
+        """
+        self._timeout, self._expected = timeout, expected
+
     def predict(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
         """Answer every row; see `modelyard.runtime.interface.Runtime.predict`."""
         wanted = list(self._outputs) if outputs is None else [name for name in self._outputs if name in outputs]
@@ -98,7 +116,11 @@ class PythonRuntime:
         message = wire.call(frame.rows, bits, self._inputs, cells)
         with self._lock:
             process = self._able()
-            kind, body = process.exchange(message, self._timeout)
+            idle = None if self._expected is None else max(_IDLE, _IDLE_TIMES * self._expected(frame.rows))
+            kind, body = process.exchange(message, self._timeout, idle)
+        if kind not in (wire.ANSWERS, wire.REFUSED, wire.BROKEN):
+            process.kill()
+            raise RuntimeLost(f"the model's process sent something that is no answer: a message of kind {kind}")
         if kind == wire.REFUSED:
             raise RowsRefused(_text(body))
         if kind == wire.BROKEN:
@@ -207,21 +229,31 @@ class _Process:
         self.close = weakref.finalize(self, _end, ours, self._child, self._reader, folder)
         self.pid = self._child.pid
         self.interrupted = False
+        self._number = -1
 
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._child.poll() is None
 
-    def exchange(self, message: bytes, timeout: float) -> tuple[int, memoryview]:
-        """Send a message and wait for the answer to it.
+    def exchange(self, message: bytes, timeout: float, idle: float | None = None) -> tuple[int, memoryview]:
+        """Send a message and wait for the answer to it, and no longer for a process that hangs for `idle` seconds.
 
         Raises:
             RuntimeLost: the process is gone, or does not answer in time and was stopped.
         """
+        self._number = (self._number + 1) & 0xFFFFFFFF
         try:
             self._socket.settimeout(timeout)
-            self._stream.send(message)
-            return self._stream.receive()
+            self._stream.send(wire.numbered(message, self._number))
+            if idle is not None:
+                self._look_on(timeout, idle)
+            kind, body = self._stream.receive()
+            if self._stream.number != self._number:
+                raise wire.Malformed(f"the answer to message {self._stream.number} in place of {self._number}")
+            return kind, body
+        except _Hung as hung:
+            self.kill()
+            raise RuntimeLost(f"the model's process hung and was stopped ({hung})") from hung
         except TimeoutError as late:
             self.kill()
             raise RuntimeLost(f"the model's process gave no answer within {timeout:g} s and was stopped") from late
@@ -235,19 +267,75 @@ class _Process:
             self.kill()
             raise
 
+    def _look_on(self, timeout: float, idle: float) -> None:
+        """Wait until an answer begins to arrive; raises `_Hung` when the process only sits there, or `TimeoutError`."""
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        start = time.monotonic()
+        moved, used = start, -1
+        while not ready.poll(1000 * min(_GLANCE, timeout)):
+            now, seen = time.monotonic(), processor_time(self.pid)
+            if now - start > timeout:
+                raise TimeoutError
+            if seen < 0 or used < 0 or seen - used > 1:  # a process that only looks at its clock needs a tick or so
+                moved, used = now, seen
+            if now - start >= idle and now - moved >= _IDLE:
+                raise _Hung(f"no answer for {now - start:.1f} s, and no use of the processor")
+
     def kill(self) -> None:
-        """End the process at once."""
-        with contextlib.suppress(OSError):
-            self._child.kill()
+        """End the process at once, and what it started."""
+        _kill_group(self._child)
         self._child.wait()
 
     def _epitaph(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(_CLOSING)
+        try:
+            self._child.wait(_HUNG_UP)
+        except subprocess.TimeoutExpired:
+            self.kill()
         self._reader.join(0.2)
         status = self._child.returncode
         tail = "\n".join(self._printed)
         return f"the model's process {_how_it_ended(status)}" + (f"; it last printed:\n{tail}" if tail else "")
+
+
+class _Hung(Exception):
+    """The process neither answers nor computes."""
+
+
+def processor_time(pid: int) -> int:
+    """Clock ticks that the process and its children have used; -1 when one of them waits for the processor or a disk.
+
+    >>> processor_time(os.getpid())  # this process runs, or it could not ask
+    -1
+    """
+    total = 0
+    for task in _tasks(pid):
+        try:
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            children = (task / "children").read_text().split()
+        except (OSError, ValueError):
+            continue
+        if fields[0] in "RD":
+            return -1
+        total += int(fields[11]) + int(fields[12])
+        for child in children:
+            used = processor_time(int(child))
+            if used < 0:
+                return -1
+            total += used
+    return total
+
+
+def _tasks(pid: int) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    return []
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill the process and what it started: it leads a session of its own."""
+    with contextlib.suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _how_it_ended(status: int | None) -> str:
@@ -274,11 +362,10 @@ def _end(connection: socket.socket, child: subprocess.Popen[bytes], reader: thre
     """Hang up, which ends the process; kill it if that does not."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(_CLOSING)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    _kill_group(child)
+    child.wait()
     reader.join(_CLOSING)
     connection.close()
     shutil.rmtree(folder, ignore_errors=True)

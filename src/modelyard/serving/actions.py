@@ -191,6 +191,15 @@ def status(services: Services, target: Target, body: bytes) -> Reply:
     return json_reply({**msgspec.to_builtins(seen), **facts})
 
 
+def metrics(services: Services, target: Target, body: bytes) -> Reply:
+    """The counts of all workers as Prometheus text."""
+    from modelyard.serving.metrics import exposition
+
+    told = boards.read_all(services.boards) if services.boards is not None else boards.Boards()
+    text, content_type = exposition(boards.combine(told, boards.living(told), time.monotonic()))
+    return Reply(200, text, content_type=content_type.encode())
+
+
 def add_labels(services: Services, target: Target, body: bytes) -> Reply:
     """Keep the truth for past predictions."""
     labels = jsontext.parse_as(body, _LABELS).labels
@@ -213,6 +222,7 @@ ACTIONS: dict[str, Callable[[Services, Target, bytes], Reply]] = {
     "load": load,
     "labels": add_labels,
     "status": status,
+    "metrics": metrics,
     "not offered": not_offered,
 }
 

@@ -19,6 +19,7 @@ Action: TypeAlias = Literal[
     "load",
     "labels",
     "status",
+    "metrics",
     "not offered",
 ]
 
@@ -47,6 +48,7 @@ _FIXED: dict[str, Target] = {
     "/invocations": Target("invocations", _POST),
     "/labels": Target("labels", _POST),
     "/status": Target("status", _GET),
+    "/metrics": Target("metrics", _GET),
     "/ping": Target("ready", _GET),
     "/health": Target("ready", _GET),
 }

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, ModelyardError
-from modelyard.protocol import oip
+from modelyard.protocol import decode, oip
 from modelyard.protocol.forms import FORMS
-from modelyard.protocol.media import BINARY, Media
+from modelyard.protocol.media import BINARY, Media, described
 from modelyard.protocol.table import Call, Source, TableReader
 from wire_samples import ARRAY, MIXED, SERIES, answers
 
@@ -170,3 +170,17 @@ def test_any_body_is_read_or_refused(body: bytes, length: int) -> None:
     for schema in (MIXED, ARRAY, SERIES):
         with contextlib.suppress(ModelyardError):
             FORMS["oip"].read(body, Media(json_length=length), TableReader(schema))
+
+
+def test_recorded_binary_bodies_are_read_again_with_and_without_a_schema() -> None:
+    head = (
+        b'{"inputs": [{"name": "X", "datatype": "FP64", "shape": [1, 3], "parameters": {"binary_data_size": 24}}],'
+        b' "parameters": {"binary_data_output": true}}'
+    )
+    request, asked = head + np.arange(3.0).tobytes(), described(BINARY, len(head))
+    call = decode.read_request("oip", request, ARRAY, asked)
+    written = FORMS["oip"].write({"predict": np.array([0.1])}, ARRAY, call, Source("m", 1, "p", 1, deployment="d"))
+    told = described(BINARY, int(dict(written.headers)["inference-header-content-length"]))
+    assert decode.read_answers("oip", written.body, ARRAY, told)["predict"].tolist() == [0.1]
+    rows = decode.describe("oip", request, written.body, asked, told)
+    assert rows == [{"inputs": {"X": [0.0, 1.0, 2.0]}, "outputs": {"predict": 0.1}}]

@@ -100,4 +100,4 @@ def test_numbers_can_be_read_in_place_and_written_to() -> None:
 
 def test_a_length_beyond_all_messages_is_garbage() -> None:
     with pytest.raises(wire.Malformed, match="bytes"):
-        wire.head(wire.HEAD.pack(wire.READY, 1 << 62))
+        wire.head(wire.HEAD.pack(wire.READY, 0, 1 << 62))

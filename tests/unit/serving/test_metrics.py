@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
+from modelyard.domain.desired import Deployment
+from modelyard.domain.records import Label
+from modelyard.serving.actions import ACTIONS, Services
 from modelyard.serving.boards import Board, Merged, VersionFacts, combine, publish, read_all
 from modelyard.serving.meters import TIME_BOUNDS, Meters
 from modelyard.serving.metrics import exposition
+from modelyard.serving.plane import DataPlane
+from modelyard.serving.routes import find
+from modelyard.serving.served import ServedVersion
 from modelyard.serving.status import DeploymentStatus, PlaneStatus, VersionStatus
 
 
@@ -72,6 +79,23 @@ def test_the_text_tells_the_sums_over_all_workers(merged: Merged, accept: str) -
     assert (samples["modelyard_connections",], samples["modelyard_records_written_total",]) == (8, 7)
     nowhere = (("deployment", ""), ("model", ""), ("reason", "invalid"), ("version", ""))
     assert samples["modelyard_requests_refused_total", *nowhere] == 2
+
+
+def test_the_server_answers_with_it() -> None:
+    target = find("/metrics")
+    assert target is not None
+    reply = ACTIONS[target.action](Services(DataPlane(_open_nothing), _NoLabels(), "0"), target, b"")
+    assert reply.content_type.startswith(b"text/plain")
+    assert "modelyard_workers 0.0" in reply.body.decode()
+
+
+def _open_nothing(deployment: Deployment) -> ServedVersion:
+    raise NotImplementedError
+
+
+class _NoLabels:
+    def append_many(self, labels: Iterable[Label]) -> int:
+        raise NotImplementedError
 
 
 def test_classes_are_cumulative_and_in_seconds(merged: Merged) -> None:

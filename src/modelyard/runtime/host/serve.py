@@ -43,12 +43,18 @@ def _end_with(descriptor: int) -> None:
     os._exit(0)
 
 
+_AT_ONCE = 1 << 26
+"""Bytes for which memory is taken before they have arrived."""
+
+
 class Stream:
     """Messages over a connected socket. A small one takes a single system call each way."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._buffer = memoryview(bytearray(1 << 16))
+        self.number = 0
+        """The number of the message that was received last."""
 
     def send(self, message: bytes) -> None:
         """Send a whole message."""
@@ -66,10 +72,23 @@ class Stream:
         ready = got - wire.HEAD.size
         if ready > length:
             raise wire.Malformed("more than one message came at once")
+        self.number = wire.number_of(self._buffer)
+        start = self._buffer[wire.HEAD.size : got]
+        if length > _AT_ONCE:
+            return kind, self._grown(start, length)
         body = memoryview(bytearray(length))
-        body[:ready] = self._buffer[wire.HEAD.size : got]
+        body[:ready] = start
         self._fill(body, ready, length)
         return kind, body
+
+    def _grown(self, start: memoryview, length: int) -> memoryview:
+        """A long body, in memory that grows with what arrives: a length that is garbage costs nothing."""
+        body = bytearray(start)
+        while len(body) < length:
+            piece = bytearray(min(_AT_ONCE, length - len(body)))
+            self._fill(memoryview(piece), 0, len(piece))
+            body += piece
+        return memoryview(body)
 
     def _fill(self, view: memoryview, got: int, least: int) -> int:
         while got < least:
@@ -91,7 +110,7 @@ def _serve(stream: Stream) -> None:
     gc.freeze()  # all that is loaded stays: the collector need not look at it again between two answers
     while True:
         kind, body = stream.receive()
-        stream.send(_answer(model, kind, body))
+        stream.send(wire.numbered(_answer(model, kind, body), stream.number))
 
 
 def _opened(stream: Stream, order: Mapping[str, Any]) -> Model | None:

@@ -1,6 +1,7 @@
 """What goes over the socket between a server and a model's process: bytes to arrays and back, without any socket.
 
-A message is a head (one byte of kind, seven unused, eight of length) and a body. Bodies with rows hold the columns
+A message is a head (one byte of kind, three unused, four of number, eight of length) and a body. An answer carries the
+number of its call, so that it is never taken for that of another. Bodies with rows hold the columns
 grouped by kind, in an order that both sides know. The plain columns of a group are one block together, since a block
 costs more than a number; otherwise each is a block of its own: a mark of eight bytes (what follows, number of trailing
 dimensions), the dimensions, the mask, the values. Each part starts at a multiple of eight, so that arrays can be read
@@ -24,7 +25,9 @@ OPEN, CALL = 1, 2
 READY, ANSWERS, REFUSED, BROKEN = 16, 17, 18, 19
 """From the model's process: loaded (JSON); answers; texts that say why there are none."""
 
-HEAD = struct.Struct("<B7xQ")
+HEAD = struct.Struct("<B3xIQ")
+NUMBER = struct.Struct("<I")
+_NUMBER_AT = 4
 LONGEST = 1 << 34
 """No message is longer than 16 GiB: a length beyond is garbage."""
 
@@ -46,7 +49,21 @@ class Malformed(ValueError):
 def message(kind: int, parts: Iterable[bytes]) -> bytes:
     """A whole message from the parts of its body."""
     body = b"".join(parts)
-    return HEAD.pack(kind, len(body)) + body
+    return HEAD.pack(kind, 0, len(body)) + body
+
+
+def numbered(message: bytes, number: int) -> bytes:
+    """The same message under `number`, which is below 2**32.
+
+    >>> number_of(numbered(message(CALL, [b"rows"]), 7))
+    7
+    """
+    return message[:_NUMBER_AT] + NUMBER.pack(number) + message[_NUMBER_AT + NUMBER.size :]
+
+
+def number_of(data: bytes | bytearray | memoryview) -> int:
+    """The number in a message's head."""
+    return int(NUMBER.unpack_from(data, _NUMBER_AT)[0])
 
 
 def head(data: bytes | bytearray | memoryview) -> tuple[int, int]:
@@ -55,7 +72,7 @@ def head(data: bytes | bytearray | memoryview) -> tuple[int, int]:
     Raises:
         Malformed: a length that no message has.
     """
-    kind, length = HEAD.unpack_from(data)
+    kind, _, length = HEAD.unpack_from(data)
     if length > LONGEST:
         raise Malformed(f"a message of {length} bytes")
     return kind, length
