@@ -25,6 +25,8 @@ from modelyard.home import Home
 
 CONTROL, DATA = "control plane", "data plane"
 
+_BACKLOG = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -43,6 +45,8 @@ class Options:
     port: int = 8080
     control_port: int = 0
     allow_remote: bool = False
+    serving: tuple[str, ...] = ()
+    """More words for the data plane's command line."""
 
 
 def running(home: Home) -> Running | None:
@@ -79,10 +83,13 @@ def supervise(
     """
     _check_host(options)
     home.create()
-    with _only_one(home), _listen(options.control_port) as control:
-        _check_free(options.host, options.port)
+    with (
+        _only_one(home),
+        _listen("127.0.0.1", options.control_port, "--control-port") as control,
+        _listen(options.host, options.port, "--port", patience=5.0) as data,
+    ):
         say = _announcer(home, ready)
-        Supervisor([_control(home, control), _data(home, options, control)], tell, say).run(stop)
+        Supervisor([_control(home, control), _data(home, options, control, data)], tell, say).run(stop)
 
 
 def _announcer(home: Home, ready: Callable[[Running], None]) -> Callable[[dict[str, Announcement]], None]:
@@ -108,17 +115,14 @@ def _control(home: Home, listener: socket.socket) -> Program:
     return Program(CONTROL, lambda _before: command, file, fds=(listener.fileno(),))
 
 
-def _data(home: Home, options: Options, control: socket.socket) -> Program:
+def _data(home: Home, options: Options, control: socket.socket, listener: socket.socket) -> Program:
+    """The data plane, on a socket that outlives its processes too."""
     file = home.run / "serving.json"
     desired = f"http://127.0.0.1:{control.getsockname()[1]}/desired-state"
-    where = ["--desired", desired, "--host", options.host, *(["--allow-remote"] if options.allow_remote else [])]
-    keep = ["--announce", file, "--records", home.records, "--home", home.path]
-
-    def command(before: Announcement | None) -> list[str]:
-        port = options.port if before is None else int(before.url.rpartition(":")[2])
-        return _python("modelyard.serving", *where, "--port", port, *keep)
-
-    return Program(DATA, command, file)
+    where = ["--desired", desired, "--fd", listener.fileno(), *(["--allow-remote"] if options.allow_remote else [])]
+    keep = ["--announce", file, "--records", home.records, "--home", home.path, *options.serving]
+    command = _python("modelyard.serving", *where, *keep)
+    return Program(DATA, lambda _before: command, file, fds=(listener.fileno(),))
 
 
 def _python(module: str, *arguments: object) -> list[str]:
@@ -141,27 +145,19 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _check_free(host: str, port: int, patience: float = 5.0) -> None:
-    """Make sure that `port` can be had; one that a stopped server is just giving back is waited for."""
+@contextmanager
+def _listen(host: str, port: int, option: str, patience: float = 0.0) -> Iterator[socket.socket]:
+    """A listening socket; a port that a stopped server is just giving back is waited for."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     until = time.monotonic() + patience
-    while port:
+    while True:
         try:
-            socket.create_server((host, port), family=family).close()
+            listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            break
         except OSError as error:
-            if time.monotonic() > until:
-                raise Conflict(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from error
+            if time.monotonic() >= until:
+                raise Conflict(f"cannot listen on {host}:{port} ({error.strerror}): choose another {option}") from error
             time.sleep(0.1)
-        else:
-            return
-
-
-@contextmanager
-def _listen(port: int) -> Iterator[socket.socket]:
-    try:
-        listener = socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise Conflict(f"cannot listen on port {port} ({error.strerror}): choose another --control-port") from error
     with listener:
         yield listener
 

@@ -24,16 +24,19 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """How one column enters a compiled graph.
+    """How one column enters a compiled graph. Plain columns with the same `tensor` enter it side by side, in order.
 
     `tensor` is the graph input, `dtype` its element type (``float32``, ``float64``, ``int64``, ``bool``, ``string``
     ...), `missing` the text or number put where a value is missing (None: NaN for floats, not fed otherwise).
+    `codes` is the key in the graph's metadata that says, as ``{"texts": {text: number}, "missing": number, "other":
+    number}``, by which number each text of the column enters; None: values enter as they are.
     """
 
     column: str
     tensor: str
     dtype: str
     missing: str | int | float | None = None
+    codes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

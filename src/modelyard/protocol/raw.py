@@ -30,6 +30,9 @@ _FIXED = {
     "BF16": np.dtype("<u2"),
 }
 
+_PLAIN = {name: dtype for name, dtype in _FIXED.items() if name not in ("BOOL", *HALVES)}
+"""Datatypes whose bytes are the values as they are."""
+
 
 def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnReader) -> Vector:
     """One column from a tensor's bytes, flat whatever its shape.
@@ -44,6 +47,10 @@ def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnRea
     array([0.])
     """
     column = reading.column
+    if datatype == reading.datatype and len(shape) == 1 and not column.shape and datatype in _PLAIN:
+        dtype = _PLAIN[datatype]
+        if shape[0] > 0 and len(raw) == shape[0] * dtype.itemsize:
+            return Vector(np.frombuffer(raw, dtype).copy())
     inner, sent = leaves_a_row(column, shape), sent_kind(datatype, column)
     count = prod(shape)
     if datatype == "BYTES":

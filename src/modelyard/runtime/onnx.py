@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ _DEFAULT_ROWS_PER_RUN = 1 << 14
 _REFUSALS = (_state.InvalidArgument, _state.RuntimeException)
 
 _Feeder: TypeAlias = Callable[[Vector], Array]
+_Filler: TypeAlias = Callable[[Mapping[str, Vector], int], Array]
 
 
 class OnnxRuntime:
@@ -40,14 +42,15 @@ class OnnxRuntime:
 
     def __init__(self, model: bytes | Path, compiled: CompiledForm, schema: Schema, threads: int = 1) -> None:
         self._session: onnxruntime.InferenceSession | None = _session(model, threads)
-        given = self._session.get_modelmeta().custom_metadata_map.get(_ROWS_PER_RUN)
+        notes = self._session.get_modelmeta().custom_metadata_map
+        given = notes.get(_ROWS_PER_RUN)
         self._rows_per_run = int(given) if given else _DEFAULT_ROWS_PER_RUN
         wanted = {item.name: item.shape for item in self._session.get_inputs()}
-        self._feeds = [
-            (feed.column, feed.tensor, _feeder(feed, schema.column(feed.column), wanted[feed.tensor]))
-            for feed in compiled.feeds
-            if feed.tensor in wanted
-        ]
+        sharing: dict[str, list[Feed]] = {}
+        for feed in compiled.feeds:
+            if feed.tensor in wanted:
+                sharing.setdefault(feed.tensor, []).append(feed)
+        self._fillers = [(tensor, _filler(feeds, schema, wanted[tensor], notes)) for tensor, feeds in sharing.items()]
         fetches = {fetch.output: fetch for fetch in compiled.fetches}
         self._outputs = {output.name: output for output in schema.outputs}
         self._fetches = {name: fetches[name] for name in self._outputs}
@@ -80,15 +83,14 @@ class OnnxRuntime:
         session = self._session
         if session is None:
             raise ModelFailed("this runtime is closed; open the version again")
-        columns = frame.columns
-        tensors = {tensor: feeder(columns[column]) for column, tensor, feeder in self._feeds}
+        columns, rows = frame.columns, frame.rows
+        tensors = {tensor: fill(columns, rows) for tensor, fill in self._fillers}
         try:
             results = session.run([self._fetches[name].tensor for name in names], tensors)
         except _REFUSALS as error:
             raise RowsRefused(f"the compiled model cannot take these rows: {error}") from error
         except (_state.Fail, RuntimeError, ValueError) as error:
             raise ModelFailed(f"the compiled model failed: {error}") from error
-        rows = frame.rows
         return {name: self._readers[name](result, rows) for name, result in zip(names, results, strict=True)}
 
 
@@ -105,6 +107,51 @@ def _session(model: bytes | Path, threads: int) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(source, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelFailed(f"onnxruntime {onnxruntime.__version__} cannot open the compiled model: {error}") from error
+
+
+def _filler(feeds: Sequence[Feed], schema: Schema, shape: Sequence[Any], notes: Mapping[str, str]) -> _Filler:
+    """How the columns that share a tensor become it."""
+    first = feeds[0]
+    if len(feeds) == 1 and first.codes is None:
+        column, feeder = first.column, _feeder(first, schema.column(first.column), shape)
+        return lambda columns, rows: feeder(columns[column])
+    made = [
+        (feed.column, _code_feeder(notes[feed.codes]) if feed.codes else _feeder(feed, schema.column(feed.column), ()))
+        for feed in feeds
+    ]
+
+    def fill(columns: Mapping[str, Vector], rows: int) -> Array:
+        parts = [feeder(columns[column]) for column, feeder in made]
+        # One row needs no interleaving; for more, each column is written where it belongs.
+        joined = np.concatenate(parts)
+        if rows == 1:
+            return joined.reshape(1, -1)
+        return np.ascontiguousarray(joined.reshape(-1, rows).T)
+
+    return fill
+
+
+class _Codes(dict[str | None, int]):
+    """Text to number; what is no text counts as its spelling, and what is not known as the number `other`."""
+
+    def __init__(self, note: str) -> None:
+        told = json.loads(note)
+        super().__init__(told["texts"])
+        self[None] = int(told["missing"])
+        self.other = int(told["other"])
+
+    def __missing__(self, value: Any) -> int:
+        return self.other if isinstance(value, str) else self.get(str(value), self.other)
+
+
+def _code_feeder(note: str) -> _Feeder:
+    """Texts as the numbers by which the graph knows them. A dictionary here is quicker than texts in onnxruntime."""
+    number = _Codes(note).__getitem__
+
+    def codes(vector: Vector) -> Array:
+        return np.array([number(value) for value in vector.values.tolist()], dtype=np.int64)
+
+    return codes
 
 
 def _feeder(feed: Feed, column: Column, shape: Sequence[Any]) -> _Feeder:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.bundle.compile.graph import Graph
+from modelyard.bundle.compile.graph import Codes, Graph
 from modelyard.domain.frame import Frame, Vector
 from modelyard.domain.manifest import CompiledForm, Feed, Fetch
 from modelyard.domain.schema import Column, Kind, Output, Schema
@@ -160,3 +160,31 @@ def test_it_needs_neither_pandas_nor_a_training_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_columns_may_share_a_tensor_and_texts_enter_as_numbers() -> None:
+    graph = Graph()
+    numbers = graph.concat([graph.enter([0], "f8"), graph.enter([1], "f8"), graph.enter([2], "i8").cast("f8")])
+    day = graph.enter_codes([(3, Codes((("mon", 1), ("été", 2)), missing=3, other=0))])
+    graph.output("n", graph.concat([numbers.cast("f8"), day.cast("f8")]))
+    feeds = tuple(
+        Feed(COLUMNS[at].name, tensor, "int64" if entry.codes else "float64", None, next(iter(entry.codes), None))
+        for tensor, entry in graph.entries().items()
+        for at in entry.columns
+    )
+    assert len({feed.tensor for feed in feeds}) == 2
+    output = Output("numbers", Kind.FLOAT64, "value", "numbers", shape=(4,))
+    form = CompiledForm("m", "float64", "test", feeds, (Fetch("numbers", "n"),))
+    runtime = OnnxRuntime(graph.model(), form, Schema("dataframe", COLUMNS, (output,)))
+    rows = frame(["mon", None, "été", "\ue000missing\ue000", "\ud800"], [1.5, np.nan, -0.0, np.inf, 2.5])
+    expected = [
+        [1.5, 0.0, 1.0, 1.0],
+        [np.nan, np.nan, 0.0, 3.0],
+        [-0.0, 2.0, 1.0, 2.0],
+        [np.inf, 3.0, 0.0, 0.0],
+        [2.5, np.nan, 1.0, 0.0],
+    ]
+    batch = runtime.predict(rows)["numbers"]
+    assert np.array_equal(batch, expected, equal_nan=True)
+    single = [runtime.predict(rows.row(at))["numbers"][0] for at in range(rows.rows)]
+    assert np.array_equal(single, expected, equal_nan=True)

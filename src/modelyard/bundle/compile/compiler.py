@@ -11,14 +11,14 @@ import numpy as np
 
 from modelyard.bundle.compile.emit import Answer, Labels, emitter, precision
 from modelyard.bundle.compile.finished import finished
-from modelyard.bundle.compile.graph import DTYPE_NAME, Graph, NoConverter, NoDoubleConverter, Value
-from modelyard.bundle.compile.table import MISSING_TEXT, Table, feed_kind, input_table
+from modelyard.bundle.compile.graph import DTYPE_NAME, Entry, Graph, NoConverter, NoDoubleConverter, Value
+from modelyard.bundle.compile.table import MISSING_TEXT, Table, input_table
 from modelyard.bundle.compile.trials import differs
 from modelyard.bundle.frameworks.base import Framework
 from modelyard.bundle.parity import Mode, replay
 from modelyard.domain.golden import GoldenSet
 from modelyard.domain.manifest import CompileAttempt, CompiledForm, Feed, Fetch, Tolerance
-from modelyard.domain.schema import Column, Kind, Output, Schema
+from modelyard.domain.schema import Kind, Output, Schema
 from modelyard.errors import ModelyardError
 from modelyard.runtime.onnx import OnnxRuntime
 
@@ -123,18 +123,17 @@ def write_graph(estimator: Any, schema: Schema, kind: Literal["float64", "float3
             graph.output(name, value)
             fetches.append(Fetch(output.name, name, decode))
     model = graph.model()
-    feeds = tuple(
-        feed
-        for feed in map(_feed, schema.columns, (f"in_{at}" for at in range(len(schema.columns))))
-        if graph.reads(feed.tensor)
-    )
+    feeds = tuple(feed for tensor, entry in graph.entries().items() for feed in _feeds(tensor, entry, schema))
     form = CompiledForm(PATH, kind, graph.converter, feeds, tuple(fetches))
     return _Draft(model, form, repeat=bool(graph.foreign))
 
 
-def _feed(column: Column, tensor: str) -> Feed:
-    kind = feed_kind(column)
-    return Feed(column.name, tensor, DTYPE_NAME[kind], MISSING_TEXT if kind == "str" else None)
+def _feeds(tensor: str, entry: Entry, schema: Schema) -> Iterator[Feed]:
+    """How the columns of one input enter it, side by side."""
+    missing = MISSING_TEXT if entry.kind == "str" else None
+    for place, at in enumerate(entry.columns):
+        codes = entry.codes[place] if entry.codes else None
+        yield Feed(schema.columns[at].name, tensor, DTYPE_NAME[entry.kind], missing, codes)
 
 
 def _part(answer: Answer, output: Output) -> Answer:

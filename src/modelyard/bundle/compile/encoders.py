@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from modelyard.bundle.compile.emit import Emitter, emits
-from modelyard.bundle.compile.graph import NoConverter, Value
+from modelyard.bundle.compile.graph import Codes, Graph, NoConverter, Value
 from modelyard.bundle.compile.table import MISSING_TEXT, Block, Table, matrix, side_by_side
 from modelyard.domain.frame import Array
 
@@ -62,7 +63,7 @@ class SimpleImputerEmitter(Emitter):
         statistics = np.asarray(imputer.statistics_, dtype=object)
         parts: list[Table] = []
         start = 0
-        for block in self._as_filled():
+        for block in replace(self.table, blocks=self._as_filled()).merged().blocks:
             chosen = statistics[start : start + block.width]
             parts.extend(self._filled(block, chosen))
             start += block.width
@@ -136,6 +137,47 @@ class Lookup:
     otherwise: Array
 
 
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """A column of texts that enters as numbers: which line of `lines` each text becomes."""
+
+    column: int
+    codes: Codes
+    lines: Array
+
+    @property
+    def marks_one(self) -> bool:
+        """Whether each line is all zeros but for at most a single one."""
+        return bool(np.isin(self.lines, (0.0, 1.0)).all() and (self.lines.sum(axis=1) <= 1.0).all())
+
+    def shifted(self, by: int) -> Codes:
+        """The numbers beginning at another one than zero."""
+        texts = tuple((text, number + by) for text, number in self.codes.texts)
+        return Codes(texts, self.codes.missing + by, self.codes.other + by)
+
+
+def _values_at(graph: Graph, columns: Sequence[_Numbered]) -> Value:
+    """One value a column, all from one table: the numbers of a column go on where those before it end."""
+    starts = np.cumsum([0, *(len(column.lines) for column in columns)]).tolist()
+    entered = graph.enter_codes(
+        [(column.column, column.shifted(start)) for column, start in zip(columns, starts, strict=False)]
+    )
+    table = graph.constant(np.concatenate([column.lines[:, 0] for column in columns]))
+    return graph.node("Gather", (table, entered), "f8", axis=0)
+
+
+def _marks(graph: Graph, columns: Sequence[_Numbered]) -> Value:
+    """A one where the number of a column is that of the mark, else a zero."""
+    codes = graph.enter_codes([(column.column, column.codes) for column in columns])
+    sources, numbers = [], []
+    for at, column in enumerate(columns):
+        sources += [at] * column.lines.shape[1]
+        found = column.lines.argmax(axis=0)
+        numbers += np.where(column.lines.max(axis=0) > 0.0, found, -1).tolist()
+    spread = codes if len(columns) == 1 else codes.columns(sources)
+    return spread.equals([numbers]).cast("f8")
+
+
 class LookupEmitter(Emitter):
     """An encoder that treats each column by itself.
 
@@ -144,9 +186,13 @@ class LookupEmitter(Emitter):
     """
 
     def transform(self) -> Table:
-        parts = []
-        for at, block in enumerate(self.table.single_columns()):
-            parts.append(self._encoded(block, self.lookup(at)))
+        parts: list[tuple[Value, int]] = []
+        columns = enumerate(self.table.single_columns())
+        for as_codes, run in groupby(columns, key=lambda pair: self.graph.text_column(pair[1].value) is not None):
+            if as_codes:
+                parts.extend(self._coded([self._numbered(block, self.lookup(at)) for at, block in run]))
+            else:
+                parts.extend(self._encoded(block, self.lookup(at)) for at, block in run)
         width = sum(size for _, size in parts)
         value = self.graph.concat([part for part, size in parts if size])
         return matrix(value, width, sparse=self.is_sparse())
@@ -189,6 +235,28 @@ class LookupEmitter(Emitter):
             answers = self.estimator.transform(frame)
         dense = answers.toarray() if hasattr(answers, "toarray") else answers
         return np.asarray(dense, dtype=np.float64)
+
+    def _numbered(self, block: Block, lookup: Lookup) -> _Numbered:
+        """A column of texts that enters as the numbers of its lines, with each different line once."""
+        keys, lines = self._keys(block, lookup)
+        numbers: dict[bytes, int] = {}
+        table = [np.asarray(line, dtype=np.float64) for line in (*lines, lookup.otherwise)]
+        given = [numbers.setdefault(line.tobytes(), len(numbers)) for line in table]
+        distinct = np.array([np.frombuffer(line) for line in numbers]).reshape(len(numbers), lookup.lines.shape[1])
+        texts = tuple((key, number) for key, number in zip(keys, given, strict=False) if key != MISSING_TEXT)
+        missing = given[keys.index(MISSING_TEXT)] if MISSING_TEXT in keys else given[-1]
+        column = self.graph.text_column(block.value)
+        return _Numbered(int(column or 0), Codes(texts, missing, given[-1]), distinct)
+
+    def _coded(self, columns: Sequence[_Numbered]) -> list[tuple[Value, int]]:
+        """Columns of texts, looked up together if their lines allow it."""
+        columns = [column for column in columns if column.lines.shape[1]]
+        if columns and all(column.lines.shape[1] == 1 for column in columns):
+            return [(_values_at(self.graph, columns), len(columns))]
+        if columns and all(column.marks_one for column in columns):
+            return [(_marks(self.graph, columns), sum(column.lines.shape[1] for column in columns))]
+        made = [self.graph.enter_codes([(column.column, column.codes)]).rows_of(column.lines) for column in columns]
+        return [(value, column.lines.shape[1]) for value, column in zip(made, columns, strict=True)]
 
     def _encoded(self, block: Block, lookup: Lookup) -> tuple[Value, int]:
         if block.dtype == "datetime":

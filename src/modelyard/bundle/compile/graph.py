@@ -7,6 +7,7 @@ is what the libraries do whose answers have to be reproduced.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +21,9 @@ from modelyard.domain.frame import Array
 
 ROWS_PER_RUN = "modelyard.rows_per_run"
 """Key in the model's metadata: how many rows one run may take, so that intermediate results stay small."""
+
+CODES = "modelyard.codes."
+"""Begin of the keys in the model's metadata that say, as JSON, which number each text of a column enters as."""
 
 _CELLS_PER_RUN = 1 << 23
 _OPSETS = (("", 21), ("ai.onnx.ml", 5))
@@ -46,6 +50,33 @@ class NoConverter(Exception):
 
 class NoDoubleConverter(NoConverter):
     """Others' converter refuses it in double precision; single precision may still work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Numbers by which the texts of one column enter a graph. All texts that are not named have the number `other`."""
+
+    texts: tuple[tuple[str, int], ...]
+    missing: int
+    other: int
+
+    def as_json(self) -> str:
+        """What the model's metadata says of it."""
+        return json.dumps({"texts": dict(self.texts), "missing": self.missing, "other": self.other})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one input of a graph holds: plain columns of the schema side by side, by position.
+
+    `codes` are the keys in the metadata, one a column, where texts enter as numbers; else it is empty. `whole` marks
+    the input of a column that is no plain one, but a matrix by itself.
+    """
+
+    kind: Kind
+    columns: tuple[int, ...]
+    codes: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,8 +150,13 @@ class Value:
         return self.graph.node(operator, (self,), kind or self.kind, **attributes)
 
     def cast(self, kind: Kind) -> Value:
-        """The same numbers as another kind."""
-        return self if self.kind == kind else self.op("Cast", kind, to=_PROTO[kind])
+        """The same numbers as another kind. Columns that enter the graph enter as doubles, if that is wanted."""
+        if self.kind == kind:
+            return self
+        entered = self.graph.entered(self)
+        if entered is not None and kind == "f8":
+            return self.graph.enter(entered, kind)
+        return self.op("Cast", kind, to=_PROTO[kind])
 
     def exp(self) -> Value:
         """Natural exponential."""
@@ -202,6 +238,9 @@ class Value:
 
     def columns(self, positions: ArrayLike) -> Value:
         """These columns, in this order."""
+        entered = self.graph.entered(self)
+        if entered is not None:
+            return self.graph.enter([entered[at] for at in np.ravel(positions).tolist()], self.kind)
         return self.graph.node("Gather", (self, self.graph.constant(positions, "i8")), self.kind, axis=1)
 
     def reshape(self, *shape: int) -> Value:
@@ -242,6 +281,8 @@ class Graph:
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: dict[str, tuple[Kind, int | None]] = {}
         self._outputs: list[tuple[str, Value]] = []
+        self._entries: dict[str, Entry] = {}
+        self._codes: dict[Codes, str] = {}
         self._names = 0
         self._cells = 1
         self.domains: dict[str, int] = {}
@@ -256,6 +297,49 @@ class Graph:
         """A matrix that comes from outside, of `width` columns; with None a single value."""
         self._inputs[name] = (kind, width)
         return Value(self, name, kind)
+
+    def enter(self, columns: Sequence[int], kind: Kind) -> Value:
+        """An input that holds plain columns of the schema side by side; the same one when asked again."""
+        return self._entered(Entry(kind, tuple(columns)))
+
+    def enter_matrix(self, column: int, kind: Kind, width: int) -> Value:
+        """An input that holds one column of the schema which is a matrix by itself."""
+        made = self.input(self._name("in"), kind, width)
+        self._entries[made.name] = Entry(kind, (column,), whole=True)
+        return made
+
+    def entered(self, value: Value) -> tuple[int, ...] | None:
+        """Which columns of numbers a value is, if they come as they are from outside.
+
+        Such columns are put side by side, picked and made doubles by what is asked to enter, without a node.
+        """
+        entry = self._entries.get(value.name)
+        if entry is None or entry.kind == "str" or entry.codes or entry.whole:
+            return None
+        return entry.columns
+
+    def enter_codes(self, columns: Sequence[tuple[int, Codes]]) -> Value:
+        """An input that holds text columns side by side as whole numbers."""
+        keys = [self._codes.setdefault(codes, f"{CODES}{len(self._codes)}") for _, codes in columns]
+        return self._entered(Entry("i8", tuple(at for at, _ in columns), tuple(keys)))
+
+    def text_column(self, value: Value) -> int | None:
+        """Which column of texts a value is, if it comes as it is from outside."""
+        entry = self._entries.get(value.name)
+        return entry.columns[0] if entry is not None and entry.kind == "str" and not entry.whole else None
+
+    def _entered(self, entry: Entry) -> Value:
+        key = ("entry", entry)
+        if key not in self.memo:
+            made = self.input(self._name("in"), entry.kind, len(entry.columns))
+            self._entries[made.name] = entry
+            self.memo[key] = made
+        found: Value = self.memo[key]
+        return found
+
+    def entries(self) -> dict[str, Entry]:
+        """What the inputs hold on which an output depends, by their names in order of declaration."""
+        return {name: entry for name, entry in self._entries.items() if self.reads(name)}
 
     def output(self, name: str, value: Value) -> None:
         """Give a value to the outside under a name."""
@@ -311,6 +395,9 @@ class Graph:
         """Put values of one kind side by side."""
         if len(values) == 1:
             return values[0]
+        entered = [self.entered(value) for value in values]
+        if axis == 1 and all(columns is not None for columns in entered):
+            return self.enter([at for columns in entered for at in columns or ()], values[0].kind)
         return self.node("Concat", tuple(values), values[0].kind, axis=axis)
 
     def total(self, values: Sequence[Value]) -> Value:
@@ -413,7 +500,9 @@ class Graph:
             producer_name="modelyard",
         )
         rows = max(1, min(1 << 16, _CELLS_PER_RUN // self._cells))
-        helper.set_model_props(made, {ROWS_PER_RUN: str(rows)})
+        named = {key for entry in self.entries().values() for key in entry.codes}
+        spelled = {key: codes.as_json() for codes, key in self._codes.items() if key in named}
+        helper.set_model_props(made, {ROWS_PER_RUN: str(rows), **spelled})
         if made.ByteSize() >= 2**31 - 1:
             raise NoConverter("the graph would be larger than 2 GB")
         raw: bytes = made.SerializeToString(deterministic=True)

@@ -101,6 +101,11 @@ class Table:
         blocks = [block.pick([at for _, at in run]) for block, run in _runs(chosen)]
         return replace(self, blocks=tuple(blocks))
 
+    def merged(self) -> Table:
+        """The same columns in as few blocks as possible: neighbours alike in all but name become one."""
+        runs = [list(run) for _, run in groupby(self.blocks, key=_likeness)]
+        return replace(self, blocks=tuple(_as_one(run) for run in runs))
+
     def single_columns(self) -> Iterator[Block]:
         """Every column as a block of its own."""
         for block in self.blocks:
@@ -115,6 +120,19 @@ class Table:
             blocks.append(replace(block, names=given))
             start += block.width
         return replace(self, blocks=tuple(blocks))
+
+
+def _likeness(block: Block) -> tuple[object, ...]:
+    alone = block.value.name if block.is_text else ""
+    return alone, block.value.kind, block.marker, block.dtype, block.fill, block.names is None
+
+
+def _as_one(blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    value = blocks[0].value.graph.concat([block.value for block in blocks])
+    names = None if blocks[0].names is None else tuple(name for block in blocks for name in block.names or ())
+    return replace(blocks[0], value=value, width=sum(block.width for block in blocks), names=names)
 
 
 def _runs(chosen: Sequence[tuple[Block, int]]) -> Iterator[tuple[Block, list[tuple[Block, int]]]]:
@@ -142,7 +160,7 @@ def input_table(graph: Graph, schema: Schema) -> Table:
     """
     if schema.layout not in ("dataframe", "array"):
         raise NoConverter(f"input of layout {schema.layout!r}")
-    blocks = tuple(_input_block(graph, column, f"in_{at}") for at, column in enumerate(schema.columns))
+    blocks = tuple(_input_block(graph, column, at) for at, column in enumerate(schema.columns))
     return Table(graph, blocks, frame=schema.layout == "dataframe")
 
 
@@ -159,11 +177,11 @@ def feed_kind(column: Column) -> str:
     return "i8" if whole and not column.nullable else "f8"
 
 
-def _input_block(graph: Graph, column: Column, tensor: str) -> Block:
+def _input_block(graph: Graph, column: Column, at: int) -> Block:
     if len(column.shape) > 1 or any(size < 0 for size in column.shape):
         raise NoConverter(f"column {column.name!r} has shape {column.shape}")
     width = column.shape[0] if column.shape else 1
-    value = graph.input(tensor, feed_kind(column), width)
+    value = graph.enter_matrix(at, feed_kind(column), width) if column.shape else graph.enter([at], feed_kind(column))
     names = None if column.shape else (column.name,)
     marked = column.nullable and (value.kind == "str" or column.dtype == "object")
     if column.kind is Kind.DATETIME:

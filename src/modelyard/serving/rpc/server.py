@@ -27,6 +27,7 @@ from modelyard.serving.routes import Target
 
 _log = logging.getLogger("modelyard.serving")
 
+_REQUEST = message("ModelInferRequest")
 _HEALTH = "grpc.health.v1.Health"
 
 MOST_STREAMS = 1024
@@ -99,7 +100,7 @@ class Entrance:
     def _incoming(self, prediction_id: str, body: bytes, context: Any) -> Incoming:
         now, left = time.perf_counter_ns(), context.time_remaining()
         try:
-            asked = message("ModelInferRequest").FromString(body)
+            asked = _REQUEST.FromString(body)
         except DecodeError:
             raise InvalidRequest("the body is not a ModelInferRequest message") from None
         trace = next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), None)
