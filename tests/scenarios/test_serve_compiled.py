@@ -105,12 +105,17 @@ def test_the_stock_client_with_default_outputs_still_reads_the_answer(triton: tu
     assert np.array_equal(result.as_numpy("predict_proba")[[0, 2]], expected()[[0, 2]])
 
 
-def test_the_stock_client_with_binary_data_is_told_what_to_do(triton: tuple[Any, Any]) -> None:
+def test_the_stock_client_sends_and_gets_binary_data(triton: tuple[Any, Any]) -> None:
     http, client = triton
-    inputs = triton_inputs(http, ["UA", "AA", "DL"])
-    inputs[0] = http.InferInput("x0", [3], "FP64").set_data_from_numpy(TABLE["x0"].to_numpy())
-    with pytest.raises(Exception, match="binary_data=False"):
-        client.infer("live", inputs)
+    plain = triton_inputs(http, ["UA", "AA", "DL"])
+    binary = [
+        http.InferInput("x0", [3], "FP64").set_data_from_numpy(TABLE["x0"].to_numpy()),
+        http.InferInput("carrier", [3], "BYTES").set_data_from_numpy(np.array(["UA", "AA", "DL"], dtype=object)),
+    ]
+    mixed = [next((one for one in binary if one.name() == tensor.name()), tensor) for tensor in plain]
+    expected = client.infer("live", plain).as_numpy("predict_proba")
+    for wanted in (None, [http.InferRequestedOutput("predict_proba", binary_data=True)]):
+        assert (client.infer("live", mixed, outputs=wanted).as_numpy("predict_proba") == expected).all()
 
 
 def test_the_stock_client_may_compress_its_requests(triton: tuple[Any, Any]) -> None:

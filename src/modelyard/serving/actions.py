@@ -23,7 +23,7 @@ from modelyard.serving.routes import Target
 from modelyard.serving.served import ServedVersion
 from modelyard.serving.status import PlaneStatus
 
-EXTENSIONS = ("parameters", "model_repository(index)")
+EXTENSIONS = ("parameters", "binary_tensor_data", "model_repository(index)")
 """The extensions of the Open Inference Protocol that are offered."""
 
 

@@ -18,6 +18,7 @@ from modelyard.runtime.interface import Runtime
 from modelyard.serving.batching import BatchLimit, CannotMerge, merged, parts, union
 from modelyard.serving.costs import CostModel
 from modelyard.serving.keeper import KeptRuntime, NotUp
+from modelyard.serving.meters import Meter
 
 _LOOK_SECONDS = 0.05
 """Seconds between two looks at what waits too long, and at a process that is being brought back."""
@@ -101,6 +102,7 @@ class BatchLane:
         objective_seconds: float = 0.2,
         max_rows: int = 4096,
         name: str = "lane",
+        meter: Meter | None = None,
     ) -> None:
         self._runtime, self._loop, self._cost = runtime, loop, cost
         self._kept = runtime if isinstance(runtime, KeptRuntime) else None
@@ -112,6 +114,7 @@ class BatchLane:
         self._busy: dict[int, tuple[int, list[Job]]] = {}
         self._rows = self._bytes = 0
         self._closed = False
+        self._meter = meter or Meter()
         self._sweeper: asyncio.TimerHandle | None = None
         for number in range(threads):
             threading.Thread(target=self._work, args=(number,), name=f"{name}-{number}", daemon=True).start()
@@ -181,7 +184,9 @@ class BatchLane:
 
     def _deliver(self, results: list[_Result], seen: tuple[int, float] | None = None) -> None:
         if seen is not None:
-            self._cost.observe(*seen)
+            rows, seconds = seen
+            self._cost.observe(rows, seconds)
+            self._meter.computed(rows, int(seconds * 1e9))
         for job, result, waited, taken in results:
             if job.cancelled:
                 continue

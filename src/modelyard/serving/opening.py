@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,14 +20,21 @@ from modelyard.errors import BundleRefused, ParityFailed
 from modelyard.home import Home
 from modelyard.protocol.table import TableReader
 from modelyard.runtime.interface import Runtime
-from modelyard.serving.keeper import KeptRuntime, ProcessRuntime
-from modelyard.serving.meters import Meters
+from modelyard.runtime.python import PythonRuntime
+from modelyard.serving.costs import CostModel
+from modelyard.serving.keeper import KeptRuntime
+from modelyard.serving.merging import why_alone
+from modelyard.serving.meters import Meter, Meters
 from modelyard.serving.served import Pace, ServedVersion
 
 Opener = Callable[[Deployment], ServedVersion]
 """Opens what a deployment names. Raises a ModelyardError that says why it cannot be served."""
 
 _TIMED_CALLS = 5
+CALL_SECONDS = 30.0
+"""What one call of a model's own process may take, whatever it does meanwhile."""
+
+_log = logging.getLogger("modelyard.serving")
 
 
 def open_version(
@@ -51,29 +59,46 @@ def open_version(
         golden = bundle.golden()
         _prove(runtime, bundle, golden, ("single", "batch"))
         pace = _pace(runtime, bundle, golden)
+        alone = _why_alone(runtime, bundle, golden)
+        cost = CostModel(max(pace.one, 1e-4), pace.more)
     except BaseException:
         runtime.close()
         raise
+    meter = (meters or Meters()).of(deployment.name, deployment.model, deployment.version, bundle.digest)
     return ServedVersion(
         deployment,
         bundle.manifest,
         bundle.digest,
-        _kept(runtime, bundle, golden),
+        _kept(runtime, bundle, golden, cost, meter),
         pace,
         TableReader(bundle.manifest.schema),
-        (meters or Meters()).of(deployment.name, deployment.model, deployment.version, bundle.digest),
+        meter,
+        alone=alone,
+        cost=cost,
     )
 
 
-def _kept(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> Runtime:
-    if bundle.manifest.runtime != "python":
+def _why_alone(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> str:
+    """Why calls of a native version may not be merged; empty when they may, and for compiled ones, which never are."""
+    manifest = bundle.manifest
+    if manifest.runtime != "python":
+        return ""
+    why = why_alone(runtime.predict, golden, manifest.schema, manifest.tolerance)
+    if why:
+        _log.warning("%s: calls are computed one by one: %s", manifest.name, why)
+    return why
+
+
+def _kept(runtime: Runtime, bundle: Bundle, golden: GoldenSet, cost: CostModel, meter: Meter) -> Runtime:
+    if not isinstance(runtime, PythonRuntime):
         return runtime
-    process: ProcessRuntime = runtime  # type: ignore[assignment]
+    runtime.set_patience(CALL_SECONDS, cost.seconds)
 
     def prove(restarted: Runtime) -> None:
+        meter.restarts += 1
         _prove(restarted, bundle, golden, ("batch",))
 
-    return KeptRuntime(process, prove, bundle.manifest.name)
+    return KeptRuntime(runtime, prove, bundle.manifest.name)
 
 
 def _prove(runtime: Runtime, bundle: Bundle, golden: GoldenSet, modes: Sequence[Literal["single", "batch"]]) -> None:
@@ -100,11 +125,12 @@ def _failure(report: StageReport, mode: str) -> str:
 def _pace(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> Pace:
     """Measure one row and one batch, after the replay has warmed everything."""
     answered = golden.answered()
-    if bundle.manifest.runtime != "onnx" or not answered:
+    inline = bundle.manifest.runtime == "onnx"
+    if not answered:
         return Pace(inline=False, one=1e-3, more=0.0)
     row, batch = golden.inputs.take(answered[:1]), golden.inputs.take(answered)
     one = _seconds(runtime, row)
-    return Pace(inline=True, one=one, more=max(_seconds(runtime, batch) - one, 0.0) / batch.rows)
+    return Pace(inline=inline, one=one, more=max(_seconds(runtime, batch) - one, 0.0) / batch.rows)
 
 
 def _seconds(runtime: Runtime, frame: Frame) -> float:

@@ -101,13 +101,12 @@ class ServedVersion:
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "compute"))
     loaded_at: float = field(default_factory=time.time)
     turn: CostModel = field(default_factory=lambda: CostModel(one=1e-4, more=1e-8))
-    cost: CostModel = field(init=False)
+    cost: CostModel = field(default_factory=lambda: CostModel(one=1e-3, more=0.0))
+    alone: str = ""
+    """Why its calls may not be computed together; empty when they may."""
     lane: Lane | None = None
     _bytes_a_row: float = 0.0
     _loop: asyncio.AbstractEventLoop | None = None
-
-    def __post_init__(self) -> None:
-        self.cost = CostModel(max(self.pace.one, 1e-4), self.pace.more)
 
     @property
     def schema(self) -> Schema:
@@ -123,10 +122,11 @@ class ServedVersion:
                 self.runtime,
                 loop,
                 self.cost,
-                merge=native,
+                merge=native and not self.alone,
                 threads=1 if native else 2,
                 objective_seconds=(self.deployment.objective_ms or OBJECTIVE_MS) / 1000,
                 name=self.deployment.name,
+                meter=self.meter,
             )
         return self.lane
 

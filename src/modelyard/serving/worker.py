@@ -38,8 +38,9 @@ from modelyard.serving.meters import Meters
 from modelyard.serving.opening import open_version
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import OBJECTIVE_MS, ServedVersion
-from modelyard.serving.server import Options
+from modelyard.serving.server import Options, address_of
 from modelyard.serving.slots import Slot, Slots, State
+from modelyard.serving.status import PlaneStatus
 
 BEAT_SECONDS = 0.1
 PUBLISH_SECONDS = 0.5
@@ -188,13 +189,34 @@ class _Worker:
     def _connection(self) -> HttpConnection:
         return HttpConnection(self._parts.application, self._connections)
 
+    async def _listen_for_grpc(self) -> Any:
+        """Serve gRPC too, where that is asked for; its packages are loaded only then."""
+        reserved = self._place.grpc
+        if reserved is None:
+            return None
+        from modelyard.serving.rpc.server import start
+
+        parts, options = self._parts, self._place.options
+        server, _ = await start(
+            parts.application.services,
+            parts.answering,
+            address_of(reserved),
+            max_body=options.max_body,
+            next_id=parts.application.next_id,
+        )
+        return server
+
     async def run(self) -> None:
         """Answer until told to stop, then finish what is open."""
         self._loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         beating = self._loop.create_task(self._beat_on())
         try:
+            server = await self._listen_for_grpc()
             await self._stop.wait()
+            if server is not None:
+                self._parts.plane.draining = True
+                await server.stop(self._place.options.drain_seconds)
             await self._drain()
         finally:
             beating.cancel()
@@ -276,12 +298,39 @@ class _Worker:
             connections=self._accepting.count,
             accepted=self._slot.accepted,
             meters=parts.meters.snapshots(),
+            versions=_versions(parts.plane.status()),
+            memory_bytes=_resident(os.getpid()),
         )
         try:
             boards.publish(place.boards, board)
         except OSError as error:
             if not self._orphaned:
                 _log.error("worker %d cannot tell of itself: %s", place.index, error)
+
+
+def _versions(status: PlaneStatus) -> tuple[boards.VersionFacts, ...]:
+    return tuple(
+        boards.VersionFacts(
+            deployment=one.name,
+            model=one.model,
+            version=one.version,
+            digest=one.digest,
+            runtime=one.runtime,
+            pid=one.pid,
+            memory_bytes=None if one.pid is None else _resident(one.pid),
+        )
+        for one in status.deployments
+        if one.state == "READY"
+    )
+
+
+def _resident(pid: int) -> int | None:
+    """Bytes of memory that a process holds; None when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _end_with(supervisor: int) -> None:

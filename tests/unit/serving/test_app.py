@@ -274,7 +274,7 @@ def test_metadata_of_server_and_model(app: Application) -> None:
     assert get(app, "/v2/").json == {
         "name": "modelyard",
         "version": "0.1.0",
-        "extensions": ["parameters", "model_repository(index)"],
+        "extensions": ["parameters", "binary_tensor_data", "model_repository(index)"],
     }
     metadata = get(app, "/v2/models/live").json
     assert metadata == get(app, "/v2/models/live/versions/3/").json
