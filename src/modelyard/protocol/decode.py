@@ -9,7 +9,7 @@ from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
 from modelyard.errors import ModelyardError
-from modelyard.protocol import invocations, jsontext, oip, rows
+from modelyard.protocol import invocations, jsontext, oip, protobuf, rows
 from modelyard.protocol.forms import FORMS
 from modelyard.protocol.media import JSON, Media, json_length_of
 from modelyard.protocol.table import Call, TableReader
@@ -33,6 +33,8 @@ def read_answers(form: WireForm, body: bytes, schema: Schema, response_type: str
     """
     if form == "oip":
         return oip.read_response(body, schema, json_length_of(response_type)).answers
+    if form == "grpc":
+        return protobuf.read_response(body, schema)
     return rows.read_response(body, schema) if form == "rows" else invocations.read_response(body, schema)
 
 
@@ -58,6 +60,8 @@ def describe(
 
 def _rows_of(read: Callable[[Any], list[dict[str, Any]]], body: bytes, json_length: int | None) -> list[dict[str, Any]]:
     try:
+        if read in _OF_MESSAGES:
+            return read(body)
         return read(jsontext.parse(body) if json_length is None else oip.opened(body, json_length))
     except (ModelyardError, LookupError, TypeError, ValueError, AttributeError):
         return []
@@ -107,13 +111,26 @@ def _answered_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != rows.PREDICTION_ID} for row in document["rows"]]
 
 
+def _asked(body: bytes) -> list[dict[str, Any]]:
+    return _tensors(protobuf.opened(body, "inputs")["inputs"])
+
+
+def _told(body: bytes) -> list[dict[str, Any]]:
+    return _tensors(protobuf.opened(body, "outputs")["outputs"])
+
+
+_OF_MESSAGES = (_asked, _told)
+"""These take a body as it is; the others take a JSON document."""
+
 _INPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {
     "oip": lambda document: _tensors(document["inputs"]),
     "rows": lambda document: _records(document["rows"]),
     "invocations": _invoked,
+    "grpc": _asked,
 }
 _OUTPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {
     "oip": lambda document: _tensors(document["outputs"]),
     "rows": _answered_rows,
     "invocations": _predictions,
+    "grpc": _told,
 }

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from math import prod
+from typing import Any, Literal
 
 from modelyard.domain.frame import Answers, Frame, Vector
-from modelyard.domain.schema import OIP_DATATYPE, Schema
+from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
-from modelyard.protocol.raw import HALVES, read_leaves, read_raw, text_of, write_raw
+from modelyard.protocol.oip import read_output, reading_of
+from modelyard.protocol.raw import HALVES, KINDS, read_leaves, read_raw, text_of, write_raw
 from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
 from modelyard.protocol.values import write_values
 
@@ -91,6 +93,48 @@ def write_response(answers: Answers, schema: Schema, call: Call, source: Source)
         getattr(tensor.contents, CONTENTS[datatype]).extend(values)
     written: bytes = response.SerializeToString()
     return written
+
+
+def read_response(body: bytes, schema: Schema) -> Answers:
+    """The answers in a ``ModelInferResponse``; a text that was missing is empty.
+
+    Raises:
+        InvalidRequest, InvalidInput: when it is not such a message, or not one of a model with that schema.
+    """
+    tensors = opened(body, "outputs")["outputs"]
+    known = {output.name: output for output in schema.outputs}
+    unknown = next((tensor["name"] for tensor in tensors if tensor["name"] not in known), None)
+    if unknown is not None:
+        raise InvalidRequest(f"unknown output {unknown[:128]!r}; there are: {', '.join(known)}")
+    return {one["name"]: read_output(one["data"], known[one["name"]], one["shape"]) for one in tensors}
+
+
+def opened(body: bytes, side: Literal["inputs", "outputs"]) -> dict[str, Any]:
+    """A request (`side` is its inputs) or a response as a JSON document that would say the same; needs no schema.
+
+    Raises:
+        InvalidRequest, InvalidInput: when it is not such a message.
+    """
+    if side == "inputs":
+        message = _parsed("ModelInferRequest", body)
+        tensors, raws = message.inputs, message.raw_input_contents
+    else:
+        message = _parsed("ModelInferResponse", body)
+        tensors, raws = message.outputs, message.raw_output_contents
+    if raws and len(raws) != len(tensors):
+        raise InvalidRequest(f"{len(tensors)} {side} need as many raw contents, got {len(raws)}")
+    return {side: [_opened(tensor, raws[index] if raws else None) for index, tensor in enumerate(tensors)]}
+
+
+def _opened(tensor: Any, raw: bytes | None) -> dict[str, Any]:
+    name, datatype, shape = tensor.name, tensor.datatype, list(tensor.shape)
+    if raw is None:
+        data = list(_leaves(tensor))
+    else:
+        kind = KINDS.get(datatype, Kind.FLOAT32)
+        reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
+        data = read_raw(raw, datatype, [prod(shape)], reading).values.tolist()
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
 
 
 def _parsed(name: str, body: bytes) -> Any:

@@ -1,0 +1,210 @@
+"""gRPC as Triton's stock client speaks it, against a server with two workers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from typer.testing import CliRunner
+
+import compiled_bundles
+from modelyard.cli.app import app
+from modelyard.records.log import read
+from serving_process import PATIENCE, ServingProcess, serving, until
+
+X = {"x0": [0.25, np.nan, 1.5], "x1": [1.0, 2.0, -3.0], "x2": [0.5, 0.0, 0.125]}
+CARRIERS = ["UA", "AA", "DL"]
+MAX_BODY = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
+    folder = tmp_path_factory.mktemp("server")
+    bundle = compiled_bundles.write_compiled(folder / "bundle")
+    named = ("--bundle", bundle.path, "--name", "live", "--model", "toy", "--version", 3)
+    with serving(folder, *named, "--workers", 2, "--grpc-port", 0, "--max-body", MAX_BODY) as server:
+        server.wait_ready()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def address(server: ServingProcess) -> str:
+    announced = json.loads((server.log.parent / "announce.json").read_bytes())
+    return str(announced["grpc"]).rpartition("//")[2]
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Any]:
+    from tritonclient import grpc as triton
+
+    with triton.InferenceServerClient(address) as client:
+        yield client
+
+
+def inputs(rows: int = 3, **other: list[float]) -> list[Any]:
+    from tritonclient import grpc as triton
+
+    columns = {name: np.resize(np.array(values), rows) for name, values in (X | other).items()}
+    made = [triton.InferInput(name, [rows], "FP64").set_data_from_numpy(values) for name, values in columns.items()]
+    texts = np.resize(np.array(CARRIERS, dtype=object), rows).reshape(rows, 1)
+    return [*made, triton.InferInput("carrier", [rows, 1], "BYTES").set_data_from_numpy(texts)]
+
+
+@pytest.fixture(scope="module")
+def expected(server: ServingProcess) -> np.ndarray[Any, Any]:
+    """The probabilities that HTTP answers."""
+    asked = [{"name": name, "datatype": "FP64", "shape": [3], "data": values} for name, values in X.items()]
+    asked.append({"name": "carrier", "datatype": "BYTES", "shape": [3], "data": CARRIERS})
+    text = json.dumps({"inputs": asked}).replace("NaN", "null")
+    reply = server.ask("POST", "/v2/models/live/infer", text.encode())
+    assert reply.status == 200, reply.body
+    [output] = [output for output in reply.json["outputs"] if output["name"] == "predict_proba"]
+    return np.array(output["data"]).reshape(output["shape"])
+
+
+def refusal(ask: Any) -> tuple[str, str]:
+    from tritonclient.utils import InferenceServerException
+
+    with pytest.raises(InferenceServerException) as caught:
+        ask()
+    return caught.value.status(), caught.value.message()
+
+
+def test_health_metadata_and_the_index(client: Any) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("live")
+    assert client.is_model_ready("live", "3")
+    assert client.get_server_metadata().name == "modelyard"
+    metadata = client.get_model_metadata("live", as_json=True)
+    assert [tensor["name"] for tensor in metadata["inputs"]] == ["x0", "x1", "x2", "carrier"]
+    [entry] = client.get_model_repository_index().models
+    assert (entry.name, entry.version, entry.state) == ("live", "3", "READY")
+
+
+def test_answers_are_those_of_http(client: Any, expected: np.ndarray[Any, Any]) -> None:
+    from tritonclient import grpc as triton
+
+    result = client.infer("live", inputs(), "3", request_id="7", client_timeout=PATIENCE)
+    assert np.array_equal(result.as_numpy("predict_proba"), expected)
+    assert result.as_numpy("predict").tolist()[0] == b"late"
+    response = result.get_response()
+    assert (response.model_name, response.model_version, response.id) == ("live", "3", "7")
+    wanted = [triton.InferRequestedOutput("predict_proba")]
+    for algorithm in (None, "gzip", "deflate"):
+        result = client.infer("live", inputs(), outputs=wanted, compression_algorithm=algorithm)
+        assert [output.name for output in result.get_response().outputs] == ["predict_proba"]
+        assert np.array_equal(result.as_numpy("predict_proba"), expected)
+
+
+def test_calls_with_callbacks_and_refused_ones_are_all_answered(client: Any, expected: np.ndarray[Any, Any]) -> None:
+    answers = queue.Queue[tuple[int, Any, Any]]()
+
+    def told(number: int, result: Any, error: Any) -> None:
+        answers.put((number, result, error))
+
+    for number in range(24):
+        model = "other" if number % 4 == 3 else "live"
+        client.async_infer(model, inputs(), functools.partial(told, number), client_timeout=PATIENCE)
+    for number, result, error in sorted((answers.get(timeout=PATIENCE) for _ in range(24)), key=lambda one: one[0]):
+        if number % 4 == 3:
+            assert error.status() == "StatusCode.NOT_FOUND"
+        else:
+            assert np.array_equal(result.as_numpy("predict_proba"), expected), error
+
+
+def test_the_client_for_asyncio(address: str, expected: np.ndarray[Any, Any]) -> None:
+    from tritonclient.grpc import aio
+
+    async def ask() -> None:
+        async with aio.InferenceServerClient(address) as client:
+            assert await client.is_server_ready()
+            calls = [client.infer("live", inputs(), client_timeout=PATIENCE) for _ in range(16)]
+            for result in await asyncio.gather(*calls):
+                assert np.array_equal(result.as_numpy("predict_proba"), expected)
+
+    asyncio.run(ask())
+
+
+def test_refusals_have_their_codes_and_say_why(client: Any) -> None:
+    ask = client.infer
+    for call, code, says in (
+        (lambda: ask("other", inputs()), "NOT_FOUND", "no deployment 'other'; there are: live"),
+        (lambda: ask("live", inputs(), "4"), "NOT_FOUND", "'live' has no version 4"),
+        (lambda: client.is_model_ready("other"), "NOT_FOUND", "no deployment 'other'"),
+        (lambda: client.get_model_metadata("other"), "NOT_FOUND", "no deployment 'other'"),
+        (lambda: ask("live", inputs()[1:]), "INVALID_ARGUMENT", "'x0' is missing"),
+        (lambda: ask("live", inputs(tmp=[1.0])), "INVALID_ARGUMENT", "unknown column 'tmp'"),
+        (lambda: ask("live", inputs(x1=[np.nan])), "INVALID_ARGUMENT", "'x1', row 0: a value is missing"),
+        (lambda: ask("live", inputs(rows=20_000), client_timeout=1e-6), "DEADLINE_EXCEEDED RESOURCE_EXHAUSTED", ""),
+        (lambda: ask("live", inputs(rows=MAX_BODY // 8)), "RESOURCE_EXHAUSTED", "larger than max"),
+        (lambda: client.load_model("live"), "UNIMPLEMENTED", ""),
+        (lambda: client.get_trace_settings(), "UNIMPLEMENTED", "not offered"),
+        (lambda: client.get_system_shared_memory_status(), "UNIMPLEMENTED", "not offered"),
+    ):
+        status, text = refusal(call)
+        assert status.removeprefix("StatusCode.") in code.split(), text
+        assert says in text
+
+
+def test_reflection_and_health_are_there(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        described = ProtoReflectionDescriptorDatabase(channel)
+        assert "inference.GRPCInferenceService" in described.get_services()
+        file = described.FindFileContainingSymbol("inference.GRPCInferenceService")
+        assert "ModelInfer" in [method.name for service in file.service for method in service.method]
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "inference.GRPCInferenceService", "live"):
+            assert health.Check(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE).status == 1
+        with pytest.raises(grpc.RpcError) as caught:
+            health.Check(health_pb2.HealthCheckRequest(service="other"), timeout=PATIENCE)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_both_workers_take_calls(server: ServingProcess, address: str) -> None:
+    from tritonclient import grpc as triton
+
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]
+
+    def both() -> bool:
+        with triton.InferenceServerClient(address, channel_args=own_connection) as client:
+            client.infer("live", inputs())
+        return all(worker["calls"] for worker in server.get("/status").json["workers"])
+
+    until(both, "calls at both workers")
+
+
+def test_calls_are_recorded_and_can_be_asked_for(
+    server: ServingProcess, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction = client.infer("live", inputs()).get_response().parameters["prediction_id"].string_param
+    refusal(lambda: client.infer("live", inputs()[1:]))
+    home = server.log.parent / "home"
+    records = until(lambda: [one for one in _records(home) if one.prediction_id == prediction], "the record")
+    assert [(one.form, one.outcome, one.rows, one.version) for one in records] == [("grpc", "ok", 3, 3)]
+    until(lambda: any(one.form == "grpc" and one.outcome == "refused" for one in _records(home)), "the refused one")
+    monkeypatch.setenv("MODELYARD_HOME", str(home))
+    sql = f"SELECT x1, carrier, predict FROM live WHERE prediction_id LIKE '{prediction}%' ORDER BY x1"
+    asked = CliRunner().invoke(app, ["records", "query", sql, "--json"])
+    assert asked.exit_code == 0, asked.stderr
+    rows = json.loads(asked.stdout)
+    assert [(row["x1"], row["carrier"], row["predict"]) for row in rows] == [
+        (-3.0, "DL", "on time"),
+        (1.0, "UA", "late"),
+        (2.0, "AA", "late"),
+    ]
+
+
+def _records(home: Path) -> list[Any]:
+    folder = home / "records"
+    return list(read(folder)) if folder.exists() else []
