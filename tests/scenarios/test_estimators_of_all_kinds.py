@@ -92,6 +92,7 @@ class Yard:
         announce = place / "announce.json"
         command = [sys.executable, "-m", "modelyard.serving", "--desired", control, "--port", "0"]
         command += ["--announce", str(announce), "--home", str(place / "home"), "--python", sys.executable]
+        command += ["--workers", "1"]  # two servers are there already
         with (place / "log").open("wb") as log:
             server = subprocess.Popen(command, cwd=place, stdout=log, stderr=log)
         self._parts.callback(stop, server)

@@ -282,8 +282,10 @@ class Supervisor:
         if worker.slot.state == State.SERVING and worker.served_since is None:
             worker.served_since, self._served = now, True
         if worker.silent >= SILENT_SECONDS / 2:
-            spent, worker.waits = _processor_time(worker.pid)
-            worker.working, worker.spent = spent > worker.spent, spent
+            seen = _activity(worker.pid)
+            # Who wants a processor and gets none is starved, not stuck.
+            worker.working, worker.spent = seen.wants or seen.spent > worker.spent, seen.spent
+            worker.waits = seen.waits
 
     def _start(self, worker: _Worker) -> None:
         again = worker.deaths > 0
@@ -348,13 +350,23 @@ def _trouble(worker: _Worker) -> str:
     return ""
 
 
-def _processor_time(pid: int) -> tuple[int, bool]:
-    """Clock ticks that a process has spent, and whether it waits for a disk."""
-    try:
-        facts = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return 0, False
-    return int(facts[11]) + int(facts[12]), facts[0] == b"D"
+@dataclass(frozen=True, slots=True)
+class _Activity:
+    """What a process does: clock ticks spent, whether a thread wants a processor, whether one waits for a disk."""
+
+    spent: int = 0
+    wants: bool = False
+    waits: bool = False
+
+
+def _activity(pid: int) -> _Activity:
+    spent, states = 0, b""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            facts = (thread / "stat").read_bytes().rpartition(b")")[2].split()
+            spent += int(facts[11]) + int(facts[12])
+            states += facts[0]
+    return _Activity(spent, b"R" in states, b"D" in states)
 
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)

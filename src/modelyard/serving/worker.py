@@ -49,6 +49,8 @@ SWEEP_SECONDS = 1.0
 ORPHAN_SECONDS = 5.0
 """What open requests get when the supervisor is gone."""
 
+OPENED_AT_ONCE = 4
+
 REFUSED = 2
 """Exit status of a worker that cannot do what the options say."""
 
@@ -154,16 +156,22 @@ def _joined(place: Place) -> Iterator[Parts]:
 
 
 class _Opening:
-    """Tells the supervisor while versions are opened. Safe to use from several threads."""
+    """Tells the supervisor while versions are opened, and lets only a few be opened at once, so that answers go on.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, slot: Slot) -> None:
         self._slot, self._lock, self._count = slot, threading.Lock(), 0
+        self._turns = threading.Semaphore(OPENED_AT_ONCE)
 
     def __enter__(self) -> None:
+        self._turns.acquire()
         self._add(1)
 
     def __exit__(self, *_: object) -> None:
         self._add(-1)
+        self._turns.release()
 
     def _add(self, more: int) -> None:
         with self._lock:

@@ -114,7 +114,6 @@ def test_what_cannot_be_done_in_time_is_refused_at_once_and_costs_no_body_in_the
     run(story())
     statuses = stage.statuses()[20:]
     assert set(statuses) <= {200, 429, 504}
-    assert statuses.count(504) <= 20  # a paused machine makes late what was in time
     refused = [record for record in stage.kept.records if record.status == 429]
     assert len(refused) == statuses.count(429) > 100
     assert all(record.request == b"" and record.outcome == "refused" for record in refused)
