@@ -17,6 +17,8 @@ from modelyard.errors import DeploymentNotFound, InvalidRequest, ModelyardError,
 from modelyard.protocol import jsontext, oip, rows
 from modelyard.records.interface import LabelSink
 from modelyard.serving import boards
+from modelyard.serving.boards import Boards, Merged
+from modelyard.serving.counters import counters
 from modelyard.serving.http import Reply, error_reply, json_reply
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.routes import Target
@@ -31,7 +33,8 @@ EXTENSIONS = ("parameters", "binary_tensor_data", "model_repository(index)")
 class Services:
     """What the answers are made from. `facts` gives more to show under ``/status``.
 
-    Where there are several workers, `boards` is the folder in which each tells of itself, and answers speak for all.
+    `boards` is the folder in which each worker tells of itself; with it, answers speak for all of them. `publish` puts
+    up what this one has to tell.
     """
 
     plane: DataPlane
@@ -39,33 +42,49 @@ class Services:
     version: str
     facts: Callable[[], dict[str, Any]] = dict
     boards: Path | None = None
+    publish: Callable[[], None] = lambda: None
 
     def status(self, only: str | None = None) -> PlaneStatus:
         """What all workers together answer, what was asked for, and why that differs."""
         if self.boards is None:
             return self.plane.status(only)
-        told = boards.read_all(self.boards)
-        merged = boards.combine(told, boards.living(told), time.monotonic()).status
-        shown = tuple(one for one in merged.deployments if only in (None, one.name))
-        ready, reason = merged.ready, merged.reason
-        if self.plane.draining:
-            ready, reason = False, "the server is stopping"
-        return replace(merged, ready=ready, reason=reason, deployments=shown)
+        return self._status(_merged(boards.read_all(self.boards)), only)
 
-    def workers(self) -> dict[str, Any]:
-        """Who answers, for the status page."""
+    def page(self, only: str | None = None) -> tuple[PlaneStatus, dict[str, Any]]:
+        """As `status`, with who answers and the counts of all workers, as the status page shows them."""
         if self.boards is None:
-            return {}
-        told = boards.read_all(self.boards)
-        merged = boards.combine(told, boards.living(told), time.monotonic())
-        crew = told.crew
-        return {
+            return self.plane.status(only), {}
+        told = self._told(self.boards)
+        merged, crew = _merged(told), told.crew
+        return self._status(merged, only), {
             "supervisor": None if crew is None else crew.pid,
             "workers_wanted": 1 if crew is None else crew.wanted,
             "workers": msgspec.to_builtins(merged.workers),
             "worker_restarts": merged.worker_restarts,
             "workers_reason": "" if crew is None else crew.reason,
+            "versions": msgspec.to_builtins(counters(merged, only)),
         }
+
+    def counts(self) -> Merged:
+        """The counts of all workers, the present ones of the worker that is asked."""
+        return _merged(Boards() if self.boards is None else self._told(self.boards))
+
+    def _told(self, folder: Path) -> Boards:
+        # Its own board first: another worker that is asked next then tells of no less, and no counter goes back.
+        self.publish()
+        return boards.read_all(folder)
+
+    def _status(self, merged: Merged, only: str | None) -> PlaneStatus:
+        status = merged.status
+        shown = tuple(one for one in status.deployments if only in (None, one.name))
+        ready, reason = status.ready, status.reason
+        if self.plane.draining:
+            ready, reason = False, "the server is stopping"
+        return replace(status, ready=ready, reason=reason, deployments=shown)
+
+
+def _merged(told: Boards) -> Merged:
+    return boards.combine(told, boards.living(told), time.monotonic())
 
 
 class LabelsRequest(msgspec.Struct):
@@ -178,7 +197,7 @@ def not_offered(services: Services, target: Target, body: bytes) -> Reply:
 
 def status(services: Services, target: Target, body: bytes) -> Reply:
     """What answers, what was asked for and why that differs, for all deployments or one."""
-    seen = services.status(target.deployment)
+    seen, more = services.page(target.deployment)
     if target.deployment is not None and not seen.deployments:
         raise DeploymentNotFound(target.deployment, services.plane.names())
     facts = {
@@ -186,7 +205,7 @@ def status(services: Services, target: Target, body: bytes) -> Reply:
         "version": services.version,
         "pid": os.getpid(),
         **services.facts(),
-        **services.workers(),
+        **more,
     }
     return json_reply({**msgspec.to_builtins(seen), **facts})
 
@@ -195,8 +214,7 @@ def metrics(services: Services, target: Target, body: bytes) -> Reply:
     """The counts of all workers as Prometheus text."""
     from modelyard.serving.metrics import exposition
 
-    told = boards.read_all(services.boards) if services.boards is not None else boards.Boards()
-    text, content_type = exposition(boards.combine(told, boards.living(told), time.monotonic()))
+    text, content_type = exposition(services.counts())
     return Reply(200, text, content_type=content_type.encode())
 
 

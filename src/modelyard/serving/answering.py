@@ -134,7 +134,7 @@ class Answering:
         self._finished: list[_Finished] = []
         self._writer = ThreadPoolExecutor(1, "records") if durable else None
         self._under_way: set[asyncio.Task[None]] = set()
-        self.in_flight = 0
+        self.in_flight = self.recorded = self.unrecorded = 0
 
     def submit(self, incoming: Incoming, done: Done) -> Ticket:
         """Take a call in, or refuse it; `done` is called in a later turn of the event loop, never from within this."""
@@ -433,9 +433,9 @@ class Answering:
             try:
                 self._records.append_all(records)
             except ModelyardError as error:
-                _answer_unkept(finished, error)
+                self._answer(finished, error)
             else:
-                _answer(finished)
+                self._answer(finished, None)
             return
         self._keeping += 1
         future = asyncio.get_running_loop().run_in_executor(self._writer, self._records.append_all, records)
@@ -443,9 +443,15 @@ class Answering:
 
     def _kept(self, finished: list[_Finished], error: BaseException | None) -> None:
         self._keeping -= 1
+        self._answer(finished, error)
+
+    def _answer(self, finished: list[_Finished], error: BaseException | None) -> None:
+        """Send the answers, whose records are kept, or are not because of `error`."""
         if error is None:
+            self.recorded += len(finished)
             _answer(finished)
         else:
+            self.unrecorded += len(finished)
             _answer_unkept(finished, error)
 
 

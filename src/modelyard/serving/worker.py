@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from modelyard import __version__
 from modelyard.domain.desired import Deployment, DesiredState
 from modelyard.errors import ModelyardError
 from modelyard.records.log import LabelLog, PredictionLog
-from modelyard.serving import boards, tracing
+from modelyard.serving import tracing
 from modelyard.serving.accepting import Accepting
 from modelyard.serving.actions import Services
 from modelyard.serving.admission import Bounds
@@ -40,7 +40,7 @@ from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import OBJECTIVE_MS, ServedVersion
 from modelyard.serving.server import Options, address_of
 from modelyard.serving.slots import Slot, Slots, State
-from modelyard.serving.status import PlaneStatus
+from modelyard.serving.telling import Telling
 
 BEAT_SECONDS = 0.1
 PUBLISH_SECONDS = 0.5
@@ -85,9 +85,7 @@ class Parts:
     connections: Connections
     answering: Answering
     plane: DataPlane
-    meters: Meters
-    life: str
-    began: float = field(default_factory=time.time)
+    telling: Telling
 
 
 def work(place: Place) -> int:
@@ -139,7 +137,6 @@ def _joined(place: Place) -> Iterator[Parts]:
             stack.callback(follower.close)
         elif options.deployment is not None:
             plane.apply(DesiredState(0, (options.deployment,)))
-        services = Services(plane, labels, __version__, facts, place.boards)
         answering = Answering(
             plane,
             records,
@@ -150,9 +147,11 @@ def _joined(place: Place) -> Iterator[Parts]:
             durable=options.fsync == "always",
         )
         stack.callback(answering.close)
-        application = Application(services, answering, options.max_body)
         connections = Connections(Limits(body=options.max_body))
-        yield Parts(application, connections, answering, plane, meters, boards.new_life(place.index))
+        telling = Telling(place.boards, place.index, place.slot, plane, meters, answering, connections)
+        services = Services(plane, labels, __version__, facts, place.boards, telling.publish)
+        application = Application(services, answering, options.max_body)
+        yield Parts(application, connections, answering, plane, telling)
 
 
 class _Opening:
@@ -185,12 +184,12 @@ class _Worker:
     def __init__(self, place: Place, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
         self._place, self._parts, self._loop = place, parts, loop
         self._slot, self._others = place.slot, place.slots.others(place.index)
-        self._connections = parts.connections
+        self._connections, self._telling = parts.connections, parts.telling
         self._accepting = Accepting(
             loop, place.listener, self._connection, self._connections.__len__, self._slot, self._others
         )
         self._stop = asyncio.Event()
-        self._published = self._swept = 0.0
+        self._swept = 0.0
         self._shown: object = None
         self._orphaned = False
 
@@ -228,12 +227,12 @@ class _Worker:
             await self._drain()
         finally:
             beating.cancel()
-            self._publish()
+            self._telling.publish()
 
     async def _drain(self) -> None:
         options, plane = self._place.options, self._parts.plane
         plane.draining = True
-        self._publish()
+        self._telling.publish()
         if not self._orphaned:
             await asyncio.sleep(options.grace_seconds)
         self._slot.state = State.DRAINING
@@ -260,7 +259,7 @@ class _Worker:
         self._slot.connections = self._accepting.count
         if os.getppid() != self._place.supervisor and not self._orphaned:
             _log.error("the supervisor is gone: this worker ends")
-            self._orphaned = True
+            self._orphaned = self._telling.alone = True
             threading.Thread(target=_end_at_last, daemon=True).start()
             self._stop.set()
         if not self._stop.is_set():
@@ -269,9 +268,9 @@ class _Worker:
             self._swept = now
             self._connections.sweep()
         shown = self._changed()
-        if shown != self._shown or now - self._published >= PUBLISH_SECONDS:
+        if shown != self._shown or now - self._telling.published >= PUBLISH_SECONDS:
             self._shown = shown
-            self._publish()
+            self._telling.publish()
 
     def _take_part(self) -> None:
         """Take connections once everything wanted was tried, or as long as nobody else takes any."""
@@ -279,7 +278,7 @@ class _Worker:
             return
         plane = self._parts.plane
         if plane.generation >= 0 and plane.settle(0.0):
-            self._publish()  # the board must be there before it is counted
+            self._telling.publish()  # the board must be there before it is counted
             self._slot.state = State.SERVING
             self._accepting.start()
             return
@@ -292,53 +291,6 @@ class _Worker:
     def _changed(self) -> object:
         plane = self._parts.plane
         return plane.generation, plane.draining, plane.settle(0.0), plane.status()
-
-    def _publish(self) -> None:
-        self._published = now = time.monotonic()
-        place, parts = self._place, self._parts
-        board = boards.Board(
-            worker=place.index,
-            pid=os.getpid(),
-            life=parts.life,
-            started=parts.began,
-            written=now,
-            status=parts.plane.status(),
-            connections=self._accepting.count,
-            accepted=self._slot.accepted,
-            meters=parts.meters.snapshots(),
-            versions=_versions(parts.plane.status()),
-            memory_bytes=_resident(os.getpid()),
-        )
-        try:
-            boards.publish(place.boards, board)
-        except OSError as error:
-            if not self._orphaned:
-                _log.error("worker %d cannot tell of itself: %s", place.index, error)
-
-
-def _versions(status: PlaneStatus) -> tuple[boards.VersionFacts, ...]:
-    return tuple(
-        boards.VersionFacts(
-            deployment=one.name,
-            model=one.model,
-            version=one.version,
-            digest=one.digest,
-            runtime=one.runtime,
-            pid=one.pid,
-            memory_bytes=None if one.pid is None else _resident(one.pid),
-        )
-        for one in status.deployments
-        if one.state == "READY"
-    )
-
-
-def _resident(pid: int) -> int | None:
-    """Bytes of memory that a process holds; None when it is gone."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _end_with(supervisor: int) -> None:

@@ -1,0 +1,93 @@
+"""What a worker tells the others of itself: its board, made from its parts and put up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sized
+from pathlib import Path
+
+from modelyard.serving import boards
+from modelyard.serving.answering import Answering
+from modelyard.serving.meters import Meters
+from modelyard.serving.plane import DataPlane
+from modelyard.serving.slots import Slot
+from modelyard.serving.status import PlaneStatus
+
+_log = logging.getLogger("modelyard.serving")
+
+
+class Telling:
+    """Puts up one worker's board in `folder`. Used on the event loop's thread only."""
+
+    def __init__(
+        self,
+        folder: Path,
+        index: int,
+        slot: Slot,
+        plane: DataPlane,
+        meters: Meters,
+        answering: Answering,
+        connections: Sized,
+    ) -> None:
+        self._folder, self._index, self._slot = folder, index, slot
+        self._plane, self._meters, self._answering, self._connections = plane, meters, answering, connections
+        self._life, self._began = boards.new_life(index), time.time()
+        self.published = 0.0
+        """When that was last tried, of ``time.monotonic()``."""
+        self.alone = False
+        """Whether nobody is left who would read it: that it cannot be written is then not worth a word."""
+
+    def board(self) -> boards.Board:
+        """What there is to tell now."""
+        status = self._plane.status()
+        return boards.Board(
+            worker=self._index,
+            pid=os.getpid(),
+            life=self._life,
+            started=self._began,
+            written=time.monotonic(),
+            status=status,
+            connections=len(self._connections),
+            accepted=self._slot.accepted,
+            meters=self._meters.snapshots(),
+            versions=_versions(status),
+            memory_bytes=_resident(os.getpid()),
+            records_written=self._answering.recorded,
+            records_failed=self._answering.unrecorded,
+        )
+
+    def publish(self) -> None:
+        """Put it up: whoever reads the boards from now on, in whatever process, sees all that was counted so far."""
+        self.published = time.monotonic()
+        try:
+            boards.publish(self._folder, self.board())
+        except OSError as error:
+            if not self.alone:
+                _log.error("worker %d cannot tell of itself: %s", self._index, error)
+
+
+def _versions(status: PlaneStatus) -> tuple[boards.VersionFacts, ...]:
+    return tuple(
+        boards.VersionFacts(
+            deployment=one.name,
+            model=one.model,
+            version=one.version,
+            digest=one.digest,
+            runtime=one.runtime,
+            pid=one.pid,
+            memory_bytes=None if one.pid is None else _resident(one.pid),
+        )
+        for one in status.deployments
+        if one.state == "READY"
+    )
+
+
+def _resident(pid: int) -> int | None:
+    """Bytes of memory that a process holds; None when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,115 @@
+"""What a server with two workers tells of the calls that were made to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import compiled_bundles
+from serving_process import PATIENCE, ServingProcess, serving, until
+
+CONNECTIONS, CALLS = 6, 20
+GOOD = json.dumps({"rows": [{"x0": 0.5, "x1": 0, "x2": 0, "carrier": "UA"}] * 2}).encode()
+BAD = json.dumps({"rows": [{"x0": "two"}]}).encode()
+
+Samples = dict[tuple[str, str, str], float]
+"""By name, version and reason; only what is of the deployment, or of none."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]:
+    folder = tmp_path_factory.mktemp("metrics")
+    bundle = compiled_bundles.write_compiled(folder / "toy")
+    with serving(folder / "server", "--bundle", bundle.path, "--name", "toy", "--workers", "2") as made:
+        made.wait_ready()
+        until(lambda: len(ready_workers(made)) == 2, "two workers")
+        yield made
+
+
+def ready_workers(server: ServingProcess) -> list[Any]:
+    return [worker for worker in server.get("/status").json["workers"] if worker["ready"]]
+
+
+def samples(server: ServingProcess) -> Samples:
+    text = server.get("/metrics").body.decode()
+    return {
+        (sample.name, sample.labels.get("version", ""), sample.labels.get("reason", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
+
+
+def call(server: ServingProcess, bodies: list[tuple[str, bytes]]) -> list[int]:
+    """Make calls one after the other on a connection of their own; the status of each."""
+    connection, statuses = http.client.HTTPConnection(*server.address, timeout=PATIENCE), []
+    try:
+        for path, body in bodies:
+            connection.request("POST", path, body=body)
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
+    finally:
+        connection.close()
+    return statuses
+
+
+def test_the_counts_of_all_workers_are_those_of_all_calls(server: ServingProcess) -> None:
+    before = samples(server)
+    calls = [("/predict/toy", GOOD)] * CALLS + [("/predict/toy", BAD), ("/predict/nothing", GOOD)]
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        statuses = list(pool.map(lambda _: call(server, calls), range(CONNECTIONS)))
+    assert [one[:CALLS] for one in statuses] == [[200] * CALLS] * CONNECTIONS
+    assert all(status in (400, 404, 422) for one in statuses for status in one[CALLS:])
+    sent = float(CONNECTIONS * CALLS)
+    expected = {
+        ("modelyard_requests_total", "1", ""): sent,
+        ("modelyard_rows_total", "1", ""): 2 * sent,
+        ("modelyard_request_duration_seconds_count", "1", ""): sent,
+        ("modelyard_request_bytes_total", "1", ""): sent * len(GOOD),
+        ("modelyard_requests_refused_total", "1", "invalid"): float(CONNECTIONS),
+        ("modelyard_requests_refused_total", "", "invalid"): float(CONNECTIONS),
+        ("modelyard_records_written_total", "", ""): sent + 2 * CONNECTIONS,
+    }
+
+    def told() -> Samples:
+        now = samples(server)
+        return {name: now.get(name, 0.0) - before.get(name, 0.0) for name in expected}
+
+    until(lambda: told() == expected, f"{expected}, not {told()}")
+    now = samples(server)
+    assert now["modelyard_requests_in_flight", "1", ""] == 0
+    assert (now["modelyard_workers", "", ""], now["modelyard_ready", "", ""]) == (2, 1)
+    assert now["modelyard_version_ready", "1", ""] == 1
+
+
+def test_no_counter_goes_back_whichever_worker_is_asked(server: ServingProcess) -> None:
+    """Each look is on a connection of its own, and so at whichever worker takes it."""
+    last = 0.0
+    for _ in range(40):
+        call(server, [("/predict/toy", GOOD)])
+        seen = samples(server)["modelyard_requests_total", "1", ""]
+        assert seen >= last
+        last = seen
+
+
+def test_the_status_page_tells_the_counts_by_version(server: ServingProcess) -> None:
+    call(server, [("/predict/toy", GOOD)] * 5)
+
+    def counted() -> Any:
+        page = server.get("/status/toy").json
+        [version] = page["versions"]
+        told = samples(server)["modelyard_requests_total", "1", ""]
+        return version if version["requests"] == told >= 5 else None
+
+    version = until(counted, "the same counts as the metrics")
+    assert (version["deployment"], version["model"], version["version"]) == ("toy", "toy", 1)
+    assert (version["rows"], version["in_flight"], version["restarts"]) == (2 * version["requests"], 0, 0)
+    assert 0 < version["p50_ms"] <= version["p99_ms"]
+    assert version["batch_rows"] == 2.0
