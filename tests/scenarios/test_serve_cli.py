@@ -19,6 +19,8 @@ from modelyard.registry import Registry
 from serving_process import until
 
 MODELYARD = [sys.executable, "-m", "modelyard.cli.app"]
+PLANE = ["--workers", "1", "--max-rows", "3", "--max-body", "4096", "--objective-ms", "5000", "--fsync", "always"]
+PLANE += ["--drain-seconds", "20", "--grpc-port", "0"]
 TABLE = pd.DataFrame(
     {
         "note": ["a", "b", "c"],
@@ -42,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     said = tmp_path_factory.mktemp("serve") / "said.json"
     with said.open("wb") as file:
-        command = [*MODELYARD, "serve", "toy@1", "--port", "0", "--name", "live", "--json"]
+        command = [*MODELYARD, "serve", "toy@1", "--port", "0", "--name", "live", "--json", *PLANE]
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, env=_environment(home))
     try:
         until(lambda: said.read_bytes().endswith(b"}\n"), "the address")
@@ -138,3 +140,18 @@ def test_without_a_server_the_way_to_one_is_named(home: Path, table: Path) -> No
 def test_what_cannot_be_served_is_said_at_once(home: Path, arguments: list[str], status: int, says: str) -> None:
     done = modelyard(home, "serve", *arguments, "--port", "0")
     assert (done.returncode, says in done.stderr) == (status, True), done.stderr
+
+
+def test_options_of_the_data_plane_reach_it(url: str) -> None:
+    row = {"x0": 0.25, "x1": 1.0, "x2": 0.5, "carrier": "UA"}
+    many = httpx.post(f"{url}/predict/live", json={"rows": [row] * 4}, trust_env=False)
+    assert (many.status_code, "3" in many.json()["error"]) == (413, True), many.text
+    large = httpx.post(f"{url}/predict/live", content=b" " * 5000, trust_env=False)
+    assert (large.status_code, "4096" in large.text) == (413, True), large.text
+    assert len(httpx.get(f"{url}/status", trust_env=False).json()["workers"]) == 1
+
+
+@pytest.mark.parametrize("wrong", [("--workers", "0"), ("--fsync", "sometimes"), ("--objective-ms", "soon")])
+def test_a_wrong_option_is_said_before_anything_starts(home: Path, wrong: tuple[str, str]) -> None:
+    done = modelyard(home, "serve", "toy@1", "--port", "0", *wrong)
+    assert (done.returncode, wrong[0] in done.stderr) == (2, True), done.stderr

@@ -214,3 +214,11 @@ def test_a_taken_port_and_a_remote_address_are_refused(yard: Yard) -> None:
     assert (code, "choose another --port" in said) == (4, True)
     code, said = yard.refused("--host", "0.0.0.0")
     assert (code, "--allow-remote" in said) == (5, True)
+
+
+def test_options_of_the_data_plane_reach_it(yard: Yard) -> None:
+    yard.begin("--port", "0", "--workers", "1", "--max-body", "1000", "--drain-seconds", "5")
+    running: Running = eventually(lambda: up.running(yard.home))
+    assert len(httpx.get(f"{running.data.url}/status").json()["workers"]) == 1
+    refused = httpx.post(f"{running.data.url}/predict/toy", content=b" " * 2000)
+    assert (refused.status_code, "1000" in refused.text) == (413, True), refused.text

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard.cli.output import Json, TrustCode, emit, err, out, reported_errors
+from modelyard.cli.plane import (
+    DrainSeconds,
+    Durability,
+    GrpcPort,
+    MaxBody,
+    MaxRows,
+    Objective,
+    Workers,
+    words,
+)
 
 if TYPE_CHECKING:
     from modelyard.home import Home
@@ -43,6 +53,13 @@ def serve(
     records: Annotated[
         Path | None, typer.Option("--records", metavar="DIR", help="Where records go, if not to the home's folder.")
     ] = None,
+    workers: Workers = None,
+    grpc_port: GrpcPort = None,
+    fsync: Durability = None,
+    objective_ms: Objective = None,
+    max_body: MaxBody = None,
+    max_rows: MaxRows = None,
+    drain_seconds: DrainSeconds = None,
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
@@ -55,6 +72,7 @@ def serve(
         from modelyard.home import Home
         from modelyard.serving.server import check_host, listen, url_of
 
+        more = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds)
         home = Home.locate()
         chosen = _choose(ref, home, trust_code)
         called = check_name(name or chosen.model, "deployment")
@@ -68,6 +86,7 @@ def serve(
     command += ["--bundle", str(chosen.bundle), "--model", chosen.model, "--version", str(chosen.version)]
     command += ["--digest", chosen.digest, "--home", str(home.path), *(["--allow-remote"] if allow_remote else [])]
     command += ["--records", str(records.absolute())] if records is not None else []
+    command += more
     # The same process goes on as the server: signals and exit status are its own.
     os.execv(sys.executable, command)  # noqa: S606
 

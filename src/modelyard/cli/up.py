@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard.cli.output import Json, emit, err, out, reported_errors
+from modelyard.cli.plane import (
+    DrainSeconds,
+    Durability,
+    GrpcPort,
+    MaxBody,
+    MaxRows,
+    Objective,
+    Workers,
+    words,
+)
 
 if TYPE_CHECKING:
     from modelyard.control.up import Running
@@ -25,6 +35,13 @@ def up(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let other machines in. There are no keys and no TLS yet.")
     ] = False,
+    workers: Workers = None,
+    grpc_port: GrpcPort = None,
+    fsync: Durability = None,
+    objective_ms: Objective = None,
+    max_body: MaxBody = None,
+    max_rows: MaxRows = None,
+    drain_seconds: DrainSeconds = None,
     as_json: Json = False,
 ) -> None:
     """Start the control plane and the data plane on this machine, and keep them running until Ctrl-C.
@@ -34,6 +51,7 @@ def up(
     from modelyard.control.up import Options, supervise
     from modelyard.home import Home
 
+    serving = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds)
     home, stop = Home.locate(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
@@ -41,7 +59,7 @@ def up(
     with reported_errors(as_json):
         supervise(
             home,
-            Options(host, port, control_port, allow_remote),
+            Options(host, port, control_port, allow_remote, serving),
             stop,
             tell=lambda line: err.print(line, markup=False),
             ready=lambda running: emit(running, as_json, lambda: _greet(running, home)),

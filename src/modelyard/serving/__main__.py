@@ -16,8 +16,6 @@ from modelyard.errors import ModelyardError
 from modelyard.home import Home
 from modelyard.serving.server import DRAIN_SECONDS, MAX_BODY_BYTES, Options
 
-_MEBIBYTE = 1024 * 1024
-
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -50,8 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-body", type=int, default=MAX_BODY_BYTES, metavar="BYTES", help="largest request body")
     parser.add_argument("--max-rows", type=int, metavar="N", help="most rows a request may have")
     parser.add_argument("--objective-ms", type=float, metavar="MS", help="latency to keep where a deployment has none")
-    parser.add_argument("--memory-budget", type=int, metavar="MIB", help="memory that open versions may take, in MiB")
-    parser.add_argument("--admin-token-file", type=Path, metavar="FILE", help="who shows this may load and unload")
     parser.add_argument(
         "--drain-seconds", type=float, default=DRAIN_SECONDS, metavar="S", help="what open requests get at the end"
     )
@@ -94,9 +90,7 @@ def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -
         max_body=given.max_body,
         max_rows=given.max_rows,
         objective_ms=given.objective_ms,
-        memory_budget=None if given.memory_budget is None else given.memory_budget * _MEBIBYTE,
         fsync=given.fsync,
-        admin_token_file=given.admin_token_file,
         drain_seconds=given.drain_seconds,
         grace_seconds=given.grace_seconds,
     ), given.worker

@@ -38,12 +38,16 @@ _log = logging.getLogger("modelyard.serving")
 
 
 def open_version(
-    deployment: Deployment, home: Home, python: Path | None = None, meters: Meters | None = None
+    deployment: Deployment,
+    home: Home,
+    python: Path | None = None,
+    meters: Meters | None = None,
+    threads: int = 1,
 ) -> ServedVersion:
     """Open the deployment's bundle and prove that it answers as training did, one row at a time and as a batch.
 
-    `python` is an interpreter to run native forms with, in place of a rebuilt environment; calls are counted in
-    `meters`.
+    `python` is an interpreter to run native forms with, in place of a rebuilt environment, and `threads` how many
+    threads such a form may compute with; compiled ones use one. Calls are counted in `meters`.
 
     Raises:
         BundleRefused: a file of it is not what its digest says, or the bundle is another than asked for.
@@ -54,7 +58,9 @@ def open_version(
     if not directory.is_dir():
         raise BundleRefused(f"no bundle at {deployment.bundle}; only folders of this machine can be served")
     bundle = open_bundle(directory, expect_digest=deployment.digest or None)
-    runtime = open_runtime(bundle, home=home, python=python)
+    runtime = open_runtime(
+        bundle, home=home, python=python, threads=threads if bundle.manifest.runtime == "python" else 1
+    )
     try:
         golden = bundle.golden()
         _prove(runtime, bundle, golden, ("single", "batch"))

@@ -45,11 +45,7 @@ class Options:
     """The most rows that one request may have; None for as many as fit its body."""
     objective_ms: float | None = None
     """The latency to keep where a deployment says nothing of its own."""
-    memory_budget: int | None = None
-    """Bytes that open versions may take; beyond them the least recently used ones are unloaded."""
     fsync: Literal["never", "always"] = "never"
-    admin_token_file: Path | None = None
-    """Who shows what is in this file may load and unload."""
     drain_seconds: float = DRAIN_SECONDS
     """How long open requests may take once the server is told to stop."""
     grace_seconds: float = 0.0
@@ -59,6 +55,11 @@ class Options:
     def crew(self) -> int:
         """How many processes answer."""
         return self.workers or cores()
+
+    @property
+    def threads(self) -> int:
+        """How many threads the model of one worker may compute with: its share of the cores."""
+        return max(1, cores() // self.crew)
 
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

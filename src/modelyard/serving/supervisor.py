@@ -50,6 +50,9 @@ STEADY_SECONDS = 2.0
 ENDING_SECONDS = 10.0
 """What workers get, after their open requests, to close versions and logs."""
 
+FORCED = 1
+"""Exit status where workers were ended by force: requests may have been cut off."""
+
 ISOLATED = 3
 """A worker that died so often in a row, never having served for long, is said to keep crashing."""
 
@@ -206,7 +209,8 @@ class Supervisor:
         if number not in (signal.SIGTERM, signal.SIGINT):
             return
         if self._stop_by is not None:
-            _log.warning("told to stop again: ending at once")
+            _log.warning("told to stop again: ending at once, with requests open")
+            self._status = self._status or FORCED
             self._kill_all()
             return
         _log.info("stopping: open requests are finished first")
@@ -235,6 +239,7 @@ class Supervisor:
             self._carry_out(worker, next_step(_seen(worker, now)), now)
         if self._stop_by is not None and now > self._stop_by:
             _log.error("workers that did not end in time are ended by force")
+            self._status = self._status or FORCED
             self._kill_all()
         self._tell()
 
@@ -464,7 +469,8 @@ def serve(options: Options, arguments: Sequence[str] = ()) -> int:
     grpc = None if options.grpc_port is None else reserve(listener.getsockname()[0], options.grpc_port)
     options.home.create()
     _allow_descriptors()
-    _log.info("listening on %s with %d workers", url_of(listener), options.crew)
+    too = "" if grpc is None else f", gRPC on {address_of(grpc)}"
+    _log.info("listening on %s%s with %d workers", url_of(listener), too, options.crew)
     if options.announce is not None:
         document = {"url": url_of(listener), "pid": os.getpid()}
         document |= {} if grpc is None else {"grpc": address_of(grpc)}

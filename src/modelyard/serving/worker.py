@@ -110,12 +110,12 @@ def work(place: Place) -> int:
 def _joined(place: Place) -> Iterator[Parts]:
     """All parts, put together; taken apart at the end, the model processes last."""
     options = place.options
-    home, opening = options.home, _Opening(place.slot)
+    home, opening, threads = options.home, _Opening(place.slot), options.threads
     directory = options.records or home.records
 
     def open_one(deployment: Deployment) -> ServedVersion:
         with opening:
-            return open_version(deployment, home, options.python, meters)
+            return open_version(deployment, home, options.python, meters, threads)
 
     meters = Meters()
     plane = DataPlane(open_one)
