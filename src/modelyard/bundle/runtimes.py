@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modelyard.bundle.environment import Progress, cached
 from modelyard.bundle.layout import Bundle
 from modelyard.errors import BundleRefused
 from modelyard.home import Home
 from modelyard.runtime.interface import Runtime
+
+if TYPE_CHECKING:
+    from modelyard.bundle.environment import Progress
 
 
 def open_runtime(
@@ -30,6 +33,8 @@ def open_runtime(
     """
     if bundle.manifest.runtime == "onnx":
         return open_compiled(bundle, threads=threads)
+    from modelyard.bundle.environment import cached
+
     chosen = python or cached(bundle.manifest.environment, home, progress)
     return open_native(bundle, chosen, threads=threads)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from modelyard.bundle import ready_golden
 from modelyard.bundle.layout import Bundle, open_bundle
 from modelyard.bundle.parity import replay
 from modelyard.bundle.runtimes import open_runtime
@@ -62,7 +63,7 @@ def open_version(
         bundle, home=home, python=python, threads=threads if bundle.manifest.runtime == "python" else 1
     )
     try:
-        golden = bundle.golden()
+        golden = ready_golden.golden(bundle, home)
         _prove(runtime, bundle, golden, ("single", "batch"))
         pace = _pace(runtime, bundle, golden)
         alone = _why_alone(runtime, bundle, golden)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
 
-from modelyard.bundle import environment
+from modelyard.bundle import environment, ready_golden
 from modelyard.bundle.layout import Bundle, open_bundle
 from modelyard.bundle.parity import Mode, Predict, replay
 from modelyard.bundle.runtimes import open_compiled, open_native
@@ -143,7 +143,7 @@ class _Run:
     """The new environment, where it was made in the place that serving will look in."""
 
     def __post_init__(self) -> None:
-        self.golden = self.bundle.golden()
+        self.golden = ready_golden.keep(self.bundle, self.home)
 
     def settle(self, passed: bool) -> None:
         """A new environment that proved itself stays for serving; one that did not goes."""
