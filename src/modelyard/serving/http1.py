@@ -140,6 +140,7 @@ class HttpConnection(asyncio.Protocol):
         "_parser",
         "_reading",
         "_received_ns",
+        "_refusal",
         "_since",
         "_started_ns",
         "_stuck_since",
@@ -159,6 +160,7 @@ class HttpConnection(asyncio.Protocol):
         self._reading = self._ended = False
         self._discarding = False  # nothing more is read
         self._done = False  # nothing more is written
+        self._refusal: Reply | None = None  # goes out after the answers to what came before
         self._since = time.monotonic()
         self._stuck_since: float | None = None
         self._clear()
@@ -205,7 +207,7 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; answers that it waits for still go out."""
         self._ended = True
-        return self._active is not None and not self._done
+        return (self._active is not None or bool(self._waiting)) and not self._done
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
@@ -305,8 +307,11 @@ class HttpConnection(asyncio.Protocol):
         if request is None or self._done:
             return
         self._active = self._ticket = None
-        last = self._discarding and not self._waiting
-        close = not request.keep_alive or self._connections.draining or last
+        if self._refusal is not None and request.keep_alive and not self._waiting:
+            self._write(reply, request, close=False)
+            self._end_with(self._refusal)
+            return
+        close = not request.keep_alive or self._connections.draining
         self._write(reply, request, close)
         if close:
             self._discarding = self._done = True
@@ -345,11 +350,16 @@ class HttpConnection(asyncio.Protocol):
         self._reading = False
         document = msgspec.json.encode({"error": reason, "code": "InvalidRequest"})
         headers = ((b"retry-after", b"1"),) if status is HTTPStatus.TOO_MANY_REQUESTS else ()
-        self._discarding, self._since = True, time.monotonic()
+        self._discarding, self._refusal = True, Reply(status, document, headers)
         if self._active is None and not self._waiting:
-            self._done = True
-            self._write(Reply(status, document, headers), None, close=True)
-        # Otherwise those before it are answered first, and the connection ends with them.
+            self._end_with(self._refusal)
+
+    def _end_with(self, refusal: Reply) -> None:
+        """Send the last answer of this connection; what still comes is thrown away for a while."""
+        self._done, self._since = True, time.monotonic()
+        self._write(refusal, None, close=True)
+        if self._ended:
+            self._transport.close()
 
     def _refuse_body(self) -> None:
         limit = self._connections.limits.body
@@ -368,7 +378,7 @@ class HttpConnection(asyncio.Protocol):
         if self._stuck_since is not None and now - self._stuck_since > limits.read_seconds:
             self._transport.abort()
         elif self._discarding:
-            if self._active is None and now - self._since > _DISCARD_SECONDS:
+            if self._done and now - self._since > _DISCARD_SECONDS:
                 self._transport.close()
         elif self._reading:
             if now - self._since > limits.request_seconds + self._body_size / limits.slowest:
