@@ -218,6 +218,13 @@ def metrics(services: Services, target: Target, body: bytes) -> Reply:
     return Reply(200, text, content_type=content_type.encode())
 
 
+def openapi(services: Services, target: Target, body: bytes) -> Reply:
+    """The routes, what they take and what they answer, as an OpenAPI document."""
+    from modelyard.serving.openapi import document
+
+    return Reply(200, document(services.version))
+
+
 def add_labels(services: Services, target: Target, body: bytes) -> Reply:
     """Keep the truth for past predictions."""
     labels = jsontext.parse_as(body, _LABELS).labels
@@ -241,6 +248,7 @@ ACTIONS: dict[str, Callable[[Services, Target, bytes], Reply]] = {
     "labels": add_labels,
     "status": status,
     "metrics": metrics,
+    "openapi": openapi,
     "not offered": not_offered,
 }
 

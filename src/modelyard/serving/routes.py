@@ -20,6 +20,7 @@ Action: TypeAlias = Literal[
     "labels",
     "status",
     "metrics",
+    "openapi",
     "not offered",
 ]
 
@@ -49,6 +50,7 @@ _FIXED: dict[str, Target] = {
     "/labels": Target("labels", _POST),
     "/status": Target("status", _GET),
     "/metrics": Target("metrics", _GET),
+    "/openapi.json": Target("openapi", _GET),
     "/ping": Target("ready", _GET),
     "/health": Target("ready", _GET),
 }
@@ -63,6 +65,32 @@ _OF_A_MODEL: dict[str, tuple[Action, tuple[str, ...]]] = {
     "generate": ("not offered", _POST),
     "generate_stream": ("not offered", _POST),
 }
+
+
+_OF_NAMES: tuple[str, ...] = (
+    "/predict/{deployment}",
+    "/predict/{deployment}/versions/{version}",
+    "/invocations/{deployment}",
+    "/invocations/{deployment}/versions/{version}",
+    "/status/{deployment}",
+    "/v2/repository/{repository}/index",
+    "/v2/repository/models/{deployment}/load",
+    "/v2/repository/models/{deployment}/unload",
+    "/v2/systemsharedmemory/{request}",
+    "/v2/cudasharedmemory/{request}",
+)
+
+
+def all_routes() -> dict[str, Target]:
+    """Every path that leads somewhere, with names in braces where any may stand, and its target.
+
+    >>> all_routes()["/predict/{deployment}"].verbs
+    ('POST',)
+    """
+    models = ("/v2/models/{deployment}", "/v2/models/{deployment}/versions/{version}")
+    paths = [f"{model}/{rest}".rstrip("/") for model in models for rest in _OF_A_MODEL]
+    found = {path: find(path) for path in (*_FIXED, *_OF_NAMES, *paths)}
+    return {path: target for path, target in found.items() if target is not None}
 
 
 def find(path: str) -> Target | None:

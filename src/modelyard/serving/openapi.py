@@ -1,0 +1,194 @@
+"""The OpenAPI document of the data plane's HTTP routes, made from the tables that route and read requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from modelyard.protocol import invocations, oip, rows
+from modelyard.protocol.media import BINARY, JSON
+from modelyard.serving.actions import ACTIONS, IndexRequest, LabelsRequest
+from modelyard.serving.routes import Action, Target, all_routes
+from modelyard.serving.status import PlaneStatus
+
+
+class ErrorDetails(msgspec.Struct):
+    """Where in the rows the trouble is, as far as that is known."""
+
+    column: str | None
+    row: int | None
+
+
+class Error(msgspec.Struct, omit_defaults=True):
+    """What every refusal and failure says."""
+
+    error: str
+    code: str
+    details: ErrorDetails | None = None
+    request_id: str | None = None
+
+
+_STATUSES: Mapping[int, str] = {
+    400: "The request cannot be read, or its rows do not fit the model's schema.",
+    404: "There is no such path, deployment or version.",
+    405: "The path is not for this method; `Allow` names those that it takes.",
+    408: "The request did not arrive in time.",
+    413: "The body is larger than what is taken.",
+    414: "The request's target is too long.",
+    415: "The body is in a compression or type that is not understood.",
+    422: "The model itself refused the rows.",
+    429: "There is more work than can be done in time; `Retry-After` says when to try again.",
+    431: "The request's headers are too large.",
+    500: "The server or the model's code failed; the log has the details.",
+    501: "This form or extension is not offered.",
+    503: "Not now: the version is loading, lost its process, or the record could not be kept.",
+    504: "The deadline came before the answer.",
+}
+_OF_ANY_REQUEST = (400, 404, 405, 408, 413, 414, 415, 429, 431, 500, 503)
+_OF_A_PREDICTION = (*_OF_ANY_REQUEST, 422, 501, 504)
+_PREDICTIONS = ("oip", "rows", "invocations")
+_NEVER = ("load", "not offered")
+
+_STRUCTS: tuple[Any, ...] = (
+    Error,
+    oip.InferRequest,
+    oip.InferResponse,
+    rows.RowsRequest,
+    rows.RowsResponse,
+    invocations.InvocationsResponse,
+    LabelsRequest,
+    IndexRequest,
+    PlaneStatus,
+)
+_TEXT, _TRUTH, _TEXTS = {"type": "string"}, {"type": "boolean"}, {"type": "array", "items": {"type": "string"}}
+_TENSORS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["name", "datatype", "shape"],
+        "properties": {"name": _TEXT, "datatype": _TEXT, "shape": {"type": "array", "items": {"type": "integer"}}},
+    },
+}
+
+
+def _object(properties: dict[str, Any], *optional: str) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": properties}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_READY = _object({"ready": _TRUTH, "reason": _TEXT}, "reason")
+_MODEL_READY = _object(
+    {"name": _TEXT, "ready": _TRUTH, "version": _TEXT, "reason": _TEXT, "error": _TEXT}, "version", "reason", "error"
+)
+_INDEX = {"type": "array", "items": _object({"name": _TEXT, "version": _TEXT, "state": _TEXT, "reason": _TEXT})}
+_INVOCATIONS = {
+    "oneOf": [
+        _object({"dataframe_split": _object({"columns": _TEXTS, "data": {"type": "array"}}, "columns")}),
+        _object({"dataframe_records": {"type": "array", "items": {"type": "object"}}}),
+        _object({"instances": {"type": "array"}}),
+        _object({"inputs": {}}),
+    ]
+}
+
+_REQUESTS: Mapping[Action, dict[str, Any]] = {
+    "oip": _ref("InferRequest"),
+    "rows": _ref("RowsRequest"),
+    "invocations": _INVOCATIONS,
+    "labels": _ref("LabelsRequest"),
+    "repository index": _ref("IndexRequest"),
+}
+_ANSWERS: Mapping[Action, dict[str, Any]] = {
+    "oip": _ref("InferResponse"),
+    "rows": _ref("RowsResponse"),
+    "invocations": _ref("InvocationsResponse"),
+    "live": _object({"live": _TRUTH}),
+    "ready": _READY,
+    "model ready": _MODEL_READY,
+    "server metadata": _object({"name": _TEXT, "version": _TEXT, "extensions": _TEXTS}),
+    "model metadata": _object(
+        {
+            "name": _TEXT,
+            "versions": _TEXTS,
+            "platform": _TEXT,
+            "inputs": _TENSORS,
+            "outputs": _TENSORS,
+            "properties": {"type": "object"},
+        }
+    ),
+    "models": _object({"models": _TEXTS}),
+    "repository index": _INDEX,
+    "labels": _object({"accepted": {"type": "integer"}}),
+    "status": _ref("PlaneStatus"),
+    "openapi": {"type": "object"},
+}
+_SUMMARIES: Mapping[Action, str] = {
+    "oip": "Answer rows, in the Open Inference Protocol.",
+    "rows": "Answer rows, in the plain form.",
+    "invocations": "Answer rows, in the forms of MLflow's clients.",
+}
+
+
+@cache
+def document(version: str) -> bytes:
+    """The OpenAPI 3.1 document of a server of that version, as JSON."""
+    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    paths = {path: _path(path, target) for path, target in all_routes().items()}
+    info = {"title": "Modelyard data plane", "version": version}
+    return msgspec.json.encode({"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}})
+
+
+def _path(path: str, target: Target) -> dict[str, Any]:
+    names = re.findall(r"{(\w+)}", path)
+    parameters = [{"name": one, "in": "path", "required": True, "schema": {"type": "string"}} for one in names]
+    operations = {verb.lower(): _operation(target.action, verb) for verb in target.verbs}
+    return {**({"parameters": parameters} if parameters else {}), **operations}
+
+
+def _operation(action: Action, verb: str) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": _summary(action), "responses": _responses(action)}
+    if verb == "POST" and action in _REQUESTS:
+        content: dict[str, Any] = {JSON: {"schema": _REQUESTS[action]}}
+        if action == "oip":
+            content[BINARY] = {}
+        operation["requestBody"] = {"required": action != "repository index", "content": content}
+    return operation
+
+
+def _summary(action: Action) -> str:
+    if action in _SUMMARIES:
+        return _SUMMARIES[action]
+    return (ACTIONS[action].__doc__ or "").strip().partition("\n")[0]
+
+
+def _responses(action: Action) -> dict[str, Any]:
+    statuses = set(_OF_A_PREDICTION if action in _PREDICTIONS else _OF_ANY_REQUEST)
+    statuses |= {501} if action in _NEVER else set()
+    responses = {str(status): _response(_STATUSES[status], _ref("Error")) for status in sorted(statuses)}
+    if action in ("ready", "model ready"):
+        responses["503"] = _response(
+            "It is not ready; `reason` says why.", {"anyOf": [_ANSWERS[action], _ref("Error")]}
+        )
+    if action not in _NEVER:
+        responses["200"] = _answer(action)
+    return responses
+
+
+def _answer(action: Action) -> dict[str, Any]:
+    if action == "metrics":
+        return {"description": "Prometheus text.", "content": {"text/plain": {"schema": _TEXT}}}
+    answer = _response("The answer.", _ANSWERS[action])
+    if action == "oip":
+        answer["content"][BINARY] = {}
+    return answer
+
+
+def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": schema}}}
