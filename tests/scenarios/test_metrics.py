@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
 
 import compiled_bundles
+from modelyard.cli.app import app
 from serving_process import PATIENCE, ServingProcess, serving, until
 
 CONNECTIONS, CALLS = 6, 20
@@ -113,3 +116,42 @@ def test_the_status_page_tells_the_counts_by_version(server: ServingProcess) -> 
     assert (version["rows"], version["in_flight"], version["restarts"]) == (2 * version["requests"], 0, 0)
     assert 0 < version["p50_ms"] <= version["p99_ms"]
     assert version["batch_rows"] == 2.0
+
+
+def run_top(*words: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["top", *words], catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_top_shows_what_happens_between_two_looks(server: ServingProcess) -> None:
+    stop = threading.Event()
+
+    def call_on() -> None:
+        while not stop.is_set():
+            call(server, [("/predict/toy", GOOD)] * 5 + [("/predict/toy", BAD)])
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(call_on) for _ in range(2)]
+        try:
+            code, out, _ = run_top("--url", server.url, "--interval", "1.5", "--json")
+            assert code == 0
+            shown_code, shown, _ = run_top("--url", server.url, "--interval", "1", "--once")
+        finally:
+            stop.set()
+        assert [future.result() for future in futures] == [None, None]
+    seen = json.loads(out)
+    [version] = [one for one in seen["versions"] if one["deployment"] == "toy"]
+    assert (seen["ready"], version["model"], version["version"]) == (True, "toy", "1")
+    assert min(version["requests_per_second"], version["refused_per_second"]) > 0
+    assert 0 < version["p50_ms"] <= version["p99_ms"]
+    assert version["batch_rows"] == 2.0
+    assert {worker["pid"] for worker in seen["workers"]} == {worker["pid"] for worker in ready_workers(server)}
+    assert sum(worker["requests_per_second"] for worker in seen["workers"]) > 0
+    assert shown_code == 0
+    assert "toy@1" in shown
+    assert "connections" in shown
+
+
+def test_top_says_that_nothing_answers() -> None:
+    code, _, err = run_top("--url", "http://127.0.0.1:9", "--once")
+    assert (code, "does not answer" in err) == (7, True)

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Start the control plane and the data plane on this machine."),
     "deploy": ("deploy", "Put a version behind a deployment, once it is proven."),
     "status": ("deploy", "What is deployed, ready and why not."),
+    "top": ("top", "Watch a running server: requests, latencies, refusals, workers."),
     "undeploy": ("deploy", "Take a deployment away."),
     "predict": ("predict", "Ask a deployment or a version for predictions, from a file."),
     "score": ("score", "Predict a whole CSV or Parquet file, streaming."),

@@ -44,7 +44,7 @@ def predict(
     with reported_errors(as_json):
         from modelyard.client import Client
 
-        with Client(_address(url)) as client:
+        with Client(server_address(url)) as client:
             deployment, version = _named(client, what)
             if target is not None:
                 _to_file(client, deployment, version, source, target, as_json)
@@ -52,7 +52,12 @@ def predict(
                 _to_terminal(client, deployment, version, source, as_json)
 
 
-def _address(url: str | None) -> str:
+def server_address(url: str | None) -> str:
+    """The server that was named, or the one of this home.
+
+    Raises:
+        ServiceUnreachable: none was named, and none runs.
+    """
     if url is not None:
         return url
     from modelyard.control.up import await_running
