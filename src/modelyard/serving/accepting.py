@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from modelyard.serving.slots import Slot
+from modelyard.serving.slots import Slot, State
 
 YIELD_SECONDS = 0.001
 """How long a fuller worker leaves a waiting connection to the others. Nobody else coming, it takes it."""
@@ -99,12 +99,25 @@ class Accepting:
         self._again = self._loop.call_later(seconds, self._read)
 
     def _readable(self) -> None:
+        if not self._may_answer():
+            self._later(YIELD_SECONDS)
+            return
         if not self._gave_way and gives_way(self.count, self._connections_of_others()):
             self._gave_way = True
             self._later(YIELD_SECONDS)
             return
         self._gave_way = False
         self._take()
+
+    def _may_answer(self) -> bool:
+        """Whether a connection is in good hands here: with a worker that can answer, or with the first while none can.
+
+        Who has heard from one worker that the server is ready must not get to another one that is not.
+        """
+        now = time.monotonic_ns()
+        if self._mine.state in (State.SERVING, State.DRAINING):
+            return True
+        return not any(other.serves(now) for other in self._others)
 
     def _connections_of_others(self) -> list[int]:
         now = time.monotonic_ns()

@@ -78,8 +78,10 @@ class Services:
         status = merged.status
         shown = tuple(one for one in status.deployments if only in (None, one.name))
         ready, reason = status.ready, status.reason
-        if self.plane.draining:
-            ready, reason = False, "the server is stopping"
+        mine = self.plane.readiness()
+        if not mine.ready:
+            # Whoever asks goes on with this worker, whatever the others can do.
+            ready, reason = False, mine.reason
         return replace(status, ready=ready, reason=reason, deployments=shown)
 
 

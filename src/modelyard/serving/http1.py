@@ -99,6 +99,10 @@ class Connections:
     def drain(self) -> None:
         """Close those that wait for nothing, and each of the others after its answer."""
         self.draining = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close those that wait for nothing."""
         for connection in list(self.open):
             connection.close_if_idle()
 

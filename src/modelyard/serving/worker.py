@@ -285,6 +285,7 @@ class _Worker:
         now = time.monotonic_ns()
         if any(other.serves(now) for other in self._others):
             self._accepting.stop()
+            self._connections.close_idle()  # they are in better hands there
         else:
             self._accepting.start()
 
