@@ -39,8 +39,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingProcess]
 
 @pytest.fixture(scope="module")
 def address(server: ServingProcess) -> str:
+    return address_of(server)
+
+
+def address_of(server: ServingProcess) -> str:
+    """Where the server answers over gRPC, once it does."""
     announced = json.loads((server.log.parent / "announce.json").read_bytes())
-    return str(announced["grpc"]).rpartition("//")[2]
+    address = str(announced["grpc"]).rpartition("//")[2]
+    with grpc.insecure_channel(address) as channel:
+        grpc.channel_ready_future(channel).result(PATIENCE)
+    return address
 
 
 @pytest.fixture
@@ -169,6 +177,75 @@ def test_reflection_and_health_are_there(address: str) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             health.Check(health_pb2.HealthCheckRequest(service="other"), timeout=PATIENCE)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def told_by(client: Any, ask: Any, count: int, **options: Any) -> list[tuple[Any, Any]]:
+    """What a stream tells in answer to what `ask` sends: results and errors."""
+    answers = queue.Queue[tuple[Any, Any]]()
+    client.start_stream(lambda result, error: answers.put((result, error)), **options)
+    try:
+        ask()
+        return [answers.get(timeout=PATIENCE) for _ in range(count)]
+    finally:
+        client.stop_stream()
+
+
+def test_a_stream_answers_each_call_under_its_id(client: Any, expected: np.ndarray[Any, Any]) -> None:
+    def ask() -> None:
+        for number in range(200):
+            names = {"model_name": "live", "request_id": str(number)}
+            client.async_stream_infer(inputs=inputs(), enable_empty_final_response=number % 2 == 0, **names)
+
+    told = told_by(client, ask, 200)
+    assert [error for _, error in told if error is not None] == []
+    responses = [result.get_response() for result, _ in told]
+    assert sorted(int(response.id) for response in responses) == list(range(200))
+    assert all(response.parameters["triton_final_response"].bool_param for response in responses)
+    assert len({response.parameters["prediction_id"].string_param for response in responses}) == 200
+    assert all(np.array_equal(result.as_numpy("predict_proba"), expected) for result, _ in told)
+
+
+def test_a_stream_goes_on_after_a_refusal(client: Any, expected: np.ndarray[Any, Any]) -> None:
+    def ask() -> None:
+        for model, sent in (("other", inputs()), ("live", inputs()[1:]), ("live", inputs())):
+            client.async_stream_infer(model, sent)
+
+    told = told_by(client, ask, 3)
+    says = sorted(str(error) for _, error in told if error is not None)
+    assert ["'x0' is missing" in says[0], "no deployment 'other'" in says[1]] == [True, True]
+    [result] = [result for result, error in told if error is None]
+    assert np.array_equal(result.as_numpy("predict_proba"), expected)
+
+
+def test_a_stream_ends_with_a_status_where_that_is_asked_for(client: Any) -> None:
+    [(result, error)] = told_by(
+        client, lambda: client.async_stream_infer("other", inputs()), 1, headers={"triton_grpc_error": "true"}
+    )
+    assert (result, error.status()) == (None, "StatusCode.NOT_FOUND")
+    assert "no deployment 'other'" in error.message()
+
+
+def test_streams_and_watches_end_with_the_server(tmp_path: Path) -> None:
+    from tritonclient import grpc as triton
+
+    bundle = compiled_bundles.write_compiled(tmp_path / "bundle")
+    answers = queue.Queue[tuple[Any, Any]]()
+    with serving(
+        tmp_path / "server", "--bundle", bundle.path, "--name", "live", "--grpc-port", 0, "--workers", 1
+    ) as server:
+        server.wait_ready()
+        address = address_of(server)
+        with triton.InferenceServerClient(address) as client, grpc.insecure_channel(address) as channel:
+            watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+            assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+            client.start_stream(lambda result, error: answers.put((result, error)))
+            client.async_stream_infer("live", inputs())
+            assert answers.get(timeout=PATIENCE)[1] is None
+            assert server.stop() == 0
+            _, error = answers.get(timeout=PATIENCE)
+            assert (error.status(), "stopping" in error.message()) == ("StatusCode.UNAVAILABLE", True)
+            client.stop_stream()
+            assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def test_both_workers_take_calls(server: ServingProcess, address: str) -> None:

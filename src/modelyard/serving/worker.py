@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -41,6 +41,9 @@ from modelyard.serving.served import OBJECTIVE_MS, ServedVersion
 from modelyard.serving.server import Options, address_of
 from modelyard.serving.slots import Slot, Slots, State
 from modelyard.serving.telling import Telling
+
+if TYPE_CHECKING:
+    from modelyard.serving.rpc.server import Listening
 
 BEAT_SECONDS = 0.1
 PUBLISH_SECONDS = 0.5
@@ -192,15 +195,26 @@ class _Worker:
         self._swept = 0.0
         self._shown: object = None
         self._orphaned = False
+        self._listening: asyncio.Task[Listening] | None = None
 
     def _connection(self) -> HttpConnection:
         return HttpConnection(self._parts.application, self._connections)
 
-    async def _listen_for_grpc(self) -> Any:
-        """Serve gRPC too, where that is asked for; its packages are loaded only then."""
-        reserved = self._place.grpc
-        if reserved is None:
-            return None
+    def _listens(self) -> bool:
+        """Whether gRPC is served too, where that is asked for; begins to, if not."""
+        if self._place.grpc is None:
+            return True
+        if self._listening is None:
+            self._listening = self._loop.create_task(self._listen_for_grpc(self._place.grpc))
+        if not self._listening.done():
+            return False
+        if self._listening.exception() is not None:
+            self._stop.set()  # which raises it where it is seen
+            return False
+        return True
+
+    async def _listen_for_grpc(self, reserved: socket.socket) -> Listening:
+        """Serve gRPC; its packages are loaded only here."""
         from modelyard.serving.rpc.server import start
 
         parts, options = self._parts, self._place.options
@@ -219,15 +233,20 @@ class _Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         beating = self._loop.create_task(self._beat_on())
         try:
-            server = await self._listen_for_grpc()
             await self._stop.wait()
-            if server is not None:
-                self._parts.plane.draining = True
-                await server.stop(self._place.options.drain_seconds)
-            await self._drain()
+            await asyncio.gather(self._drain(), self._drain_grpc())
         finally:
             beating.cancel()
             self._telling.publish()
+
+    async def _drain_grpc(self) -> None:
+        """Beside `_drain`, in the same time."""
+        if self._listening is None:
+            return
+        server = await self._listening
+        if not self._orphaned:
+            await asyncio.sleep(self._place.options.grace_seconds)
+        await server.stop(ORPHAN_SECONDS if self._orphaned else self._place.options.drain_seconds)
 
     async def _drain(self) -> None:
         options, plane = self._place.options, self._parts.plane
@@ -277,7 +296,7 @@ class _Worker:
         if self._slot.state == State.SERVING:
             return
         plane = self._parts.plane
-        if plane.generation >= 0 and plane.settle(0.0):
+        if plane.generation >= 0 and plane.settle(0.0) and self._listens():
             self._telling.publish()  # the board must be there before it is counted
             self._slot.state = State.SERVING
             self._accepting.start()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Protocol
 
@@ -28,10 +29,26 @@ from modelyard.serving.routes import Target
 _log = logging.getLogger("modelyard.serving")
 
 _REQUEST = message("ModelInferRequest")
+_RESPONSE, _STREAMED = message("ModelInferResponse"), message("ModelStreamInferResponse")
 _HEALTH = "grpc.health.v1.Health"
+
+FINAL = "triton_final_response"
+"""The parameter that says that a request on a stream has no further answer; every request has one."""
+
+_FINAL = _RESPONSE()
+_FINAL.parameters[FINAL].bool_param = True
+_FINAL_BYTES: bytes = _FINAL.SerializeToString()
 
 MOST_STREAMS = 1024
 """Calls that one connection may have open at once."""
+
+MOST_ON_A_STREAM = 64
+"""Calls of one stream that are answered at once; the next is read when one of them has its answer."""
+
+WATCH_SECONDS = 0.25
+"""How often it is looked whether a watched health has changed."""
+
+STOPPING = "the server is stopping"
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -65,17 +82,104 @@ def code_of(status: int) -> grpc.StatusCode:
     return _CODES.get(status, grpc.StatusCode.INTERNAL)
 
 
+class _Refused(Exception):
+    """A call on a stream was refused, and the stream is to end with it."""
+
+    def __init__(self, reply: Reply, prediction_id: str) -> None:
+        super().__init__(reply.status)
+        self.reply, self.prediction_id = reply, prediction_id
+
+
+def of_a_stream(reply: Reply, request: bytes, prediction_id: str) -> bytes:
+    """A ``ModelStreamInferResponse`` with the reply to `request`, its answer's bytes as they are."""
+    if reply.status == 200:
+        # Messages one after another are one message: the parameter joins those of the answer.
+        answer = reply.body + _FINAL_BYTES
+        return b"\x12" + _varint(len(answer)) + answer
+    refused = _STREAMED(error_message=_words(reply))
+    refused.infer_response.parameters["prediction_id"].string_param = prediction_id
+    refused.infer_response.parameters[FINAL].bool_param = True
+    with contextlib.suppress(DecodeError):
+        asked = _REQUEST.FromString(request)
+        refused.infer_response.id, refused.infer_response.model_name = asked.id, asked.model_name
+    written: bytes = refused.SerializeToString()
+    return written
+
+
+def _varint(number: int) -> bytes:
+    r"""A length as protobuf writes it.
+
+    >>> _varint(300)
+    b'\xac\x02'
+    """
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
 @dataclass(slots=True, eq=False)
 class Entrance:
-    """Answers the methods of the service. `next_id` gives prediction ids."""
+    """Answers the methods of the service. `next_id` gives prediction ids. Belongs to one event loop."""
 
     services: Services
     answering: Answers
     next_id: Callable[[], str]
+    _readers: set[asyncio.Task[None]] = field(default_factory=set)
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def close(self) -> None:
+        """Read no more from streams, which end once what came is answered, and end watches."""
+        self._closing.set()
+        for reader in self._readers:
+            reader.cancel()
 
     async def infer(self, body: bytes, context: Any) -> Any:
         """Answer one call; the bytes stay as they came, so that they can be kept."""
         prediction_id = self.next_id()
+        reply = await self._reply(prediction_id, body, context)
+        if reply.status != 200:
+            return await _refuse(context, reply, prediction_id)
+        context.set_trailing_metadata((("x-prediction-id", prediction_id),))
+        return reply.body
+
+    async def stream(self, calls: AsyncIterator[bytes], context: Any) -> None:
+        """Answer calls as they come, each when it is done; see `MOST_ON_A_STREAM`."""
+        ends = ("triton_grpc_error", "true") in [(key, value) for key, value in context.invocation_metadata() or ()]
+        refused: _Refused | None = None
+        stopped = self._closing.is_set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read_on(calls, context, group, ends))
+                self._readers.add(reader)
+                reader.add_done_callback(self._readers.discard)
+            stopped = reader.cancelled()
+        except* _Refused as group_of:
+            [refused, *_] = [one for one in group_of.exceptions if isinstance(one, _Refused)]
+        if refused is not None:
+            await _refuse(context, refused.reply, refused.prediction_id)
+        if stopped:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, STOPPING)
+
+    async def _read_on(self, calls: AsyncIterator[bytes], context: Any, group: asyncio.TaskGroup, ends: bool) -> None:
+        room, turn = asyncio.Semaphore(MOST_ON_A_STREAM), asyncio.Lock()
+
+        async def answer(body: bytes) -> None:
+            prediction_id = self.next_id()
+            reply = await self._reply(prediction_id, body, context)
+            if ends and reply.status != 200:
+                raise _Refused(reply, prediction_id)
+            async with turn:
+                await context.write(of_a_stream(reply, body, prediction_id))
+            room.release()
+
+        async for body in calls:
+            await room.acquire()
+            group.create_task(answer(body))
+
+    async def _reply(self, prediction_id: str, body: bytes, context: Any) -> Reply:
         replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def done(reply: Reply) -> None:
@@ -85,17 +189,13 @@ class Entrance:
         try:
             incoming = self._incoming(prediction_id, body, context)
         except ModelyardError as error:
-            return await _refuse(context, error_reply(error), prediction_id)
+            return error_reply(error)
         ticket = self.answering.submit(incoming, done)
         try:
-            reply = await replied
+            return await replied
         except asyncio.CancelledError:
             ticket.cancel()
             raise
-        if reply.status != 200:
-            return await _refuse(context, reply, prediction_id)
-        context.set_trailing_metadata((("x-prediction-id", prediction_id),))
-        return reply.body
 
     def _incoming(self, prediction_id: str, body: bytes, context: Any) -> Incoming:
         now, left = time.perf_counter_ns(), context.time_remaining()
@@ -137,21 +237,53 @@ class Entrance:
 
     async def check(self, asked: Any, context: Any) -> Any:
         """Answer a health check: of the server as a whole, or of one deployment by its name."""
-        if asked.service in ("", SERVICE):
-            ready = self.services.plane.readiness().ready
-        elif asked.service in self.services.plane.names():
-            ready = actions.model_ready(self.services, Target("model ready", (), asked.service), b"").status == 200
-        else:
+        status = self._health(asked.service)
+        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no deployment {asked.service[:128]!r}")
-            return None
-        status = health_pb2.HealthCheckResponse.ServingStatus
-        return health_pb2.HealthCheckResponse(status=status.SERVING if ready else status.NOT_SERVING)
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def watch(self, asked: Any, context: Any) -> None:
+        """Tell the health now and whenever it changes, until the server stops."""
+        told = None
+        while not self._closing.is_set():
+            now = self._health(asked.service)
+            if now != told:
+                told = now
+                await context.write(health_pb2.HealthCheckResponse(status=now))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), WATCH_SECONDS)
+        if told != health_pb2.HealthCheckResponse.NOT_SERVING:
+            await context.write(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, STOPPING)
+
+    def _health(self, service: str) -> int:
+        status = health_pb2.HealthCheckResponse
+        if service in ("", SERVICE):
+            ready = self.services.plane.readiness().ready
+        elif service in self.services.plane.names():
+            ready = actions.model_ready(self.services, Target("model ready", (), service), b"").status == 200
+        else:
+            return int(status.SERVICE_UNKNOWN)
+        return int(status.SERVING if ready else status.NOT_SERVING)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listening:
+    """A server that listens."""
+
+    server: Any
+    entrance: Entrance
+
+    async def stop(self, grace: float) -> None:
+        """Take no new calls, give those that came `grace` seconds, and end."""
+        self.entrance.close()
+        await self.server.stop(grace)
 
 
 async def start(
     services: Services, answering: Answers, address: str, *, max_body: int, next_id: Callable[[], str]
-) -> tuple[Any, int]:
-    """Listen on ``host:port`` on the running loop and say on which port; `stop(grace)` of the server drains it.
+) -> tuple[Listening, int]:
+    """Listen on ``host:port`` on the running loop, and say on which port.
 
     Several processes may listen on the same port. Whether others may call `host` is for the caller to have checked.
 
@@ -168,15 +300,16 @@ async def start(
     server = grpc.aio.server(options=options)
     handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(entrance.infer)}
     handlers |= {name: _handler(entrance, name) for name in UNARY if name != "ModelInfer"}
-    health = grpc.unary_unary_rpc_method_handler(
-        entrance.check,
-        request_deserializer=health_pb2.HealthCheckRequest.FromString,
-        response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-    )
+    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(entrance.stream)
+    coding = (health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString)
+    health = {
+        "Check": grpc.unary_unary_rpc_method_handler(entrance.check, *coding),
+        "Watch": grpc.unary_stream_rpc_method_handler(entrance.watch, *coding),
+    }
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler(SERVICE, handlers),
-            grpc.method_handlers_generic_handler(_HEALTH, {"Check": health}),
+            grpc.method_handlers_generic_handler(_HEALTH, health),
         )
     )
     reflection.enable_server_reflection((SERVICE,), server, pool=POOL)
@@ -185,7 +318,7 @@ async def start(
     except RuntimeError:
         raise ServiceUnreachable(f"cannot listen on {address} for gRPC; is the address taken?") from None
     await server.start()
-    return server, port
+    return Listening(server, entrance), port
 
 
 def _handler(entrance: Entrance, name: str) -> Any:
@@ -203,8 +336,12 @@ async def _refuse(context: Any, reply: Reply, prediction_id: str | None = None) 
     metadata = [] if prediction_id is None else [("x-prediction-id", prediction_id)]
     if isinstance(reply.error, Overloaded):
         metadata.append(("retry-after", str(max(1, ceil(reply.error.retry_after)))))
-    text = msgspec.json.decode(reply.body).get("error", "")
-    await context.abort(code_of(reply.status), text, tuple(metadata))
+    await context.abort(code_of(reply.status), _words(reply), tuple(metadata))
+
+
+def _words(reply: Reply) -> str:
+    text: str = msgspec.json.decode(reply.body).get("error", "")
+    return text
 
 
 def _not_offered(services: Services, asked: Any) -> Reply:
