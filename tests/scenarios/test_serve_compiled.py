@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import compiled_bundles
@@ -103,6 +104,23 @@ def test_the_stock_client_with_default_outputs_still_reads_the_answer(triton: tu
     http, client = triton
     result = client.infer("live", triton_inputs(http, ["UA", "AA", "DL"]))
     assert np.array_equal(result.as_numpy("predict_proba")[[0, 2]], expected()[[0, 2]])
+
+
+@pytest.mark.parametrize("path", ["/predict/live", "/v2/models/live/versions/3/infer", "/invocations"])
+def test_a_table_may_come_and_go_as_an_arrow_stream(server: ServingProcess, path: str) -> None:
+    table = pa.Table.from_pandas(TABLE, preserve_index=False)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    body = sink.getvalue().to_pybytes()
+    kind = {"content-type": "application/vnd.apache.arrow.stream"}
+    reply = server.ask("POST", path, body, kind)
+    assert (reply.status, reply.headers["content-type"]) == (200, kind["content-type"])
+    answered = pa.ipc.open_stream(reply.body).read_all()
+    assert np.array_equal(np.array(answered["predict_proba"].to_pylist()), expected())
+    assert json.loads(answered.schema.field("predict_proba").metadata[b"modelyard.classes"]) == ["late", "on time"]
+    broken = server.ask("POST", path, body[:-40], kind)
+    assert (broken.status, "Arrow" in broken.json["error"]) == (400, True)
 
 
 def test_the_stock_client_sends_and_gets_binary_data(triton: tuple[Any, Any]) -> None:

@@ -187,6 +187,7 @@ def _spawn(program: Program, address: Announcement | None) -> subprocess.Popen[b
         list(program.command(address)),
         stdin=subprocess.DEVNULL,
         stdout=2,
+        env={"MODELYARD_LOG": "text", **os.environ},  # people read it, unless somebody says otherwise
         pass_fds=program.fds,
         process_group=0,
         preexec_fn=die_with_parent,

@@ -9,7 +9,7 @@ from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
 from modelyard.errors import ModelyardError
-from modelyard.protocol import invocations, jsontext, oip, protobuf, rows
+from modelyard.protocol import arrow, invocations, jsontext, oip, protobuf, rows
 from modelyard.protocol.forms import FORMS
 from modelyard.protocol.media import JSON, Media, json_length_of
 from modelyard.protocol.table import Call, TableReader
@@ -35,6 +35,8 @@ def read_answers(form: WireForm, body: bytes, schema: Schema, response_type: str
         return oip.read_response(body, schema, json_length_of(response_type)).answers
     if form == "grpc":
         return protobuf.read_response(body, schema)
+    if form == "arrow":
+        return arrow.read_response(body, schema)
     return rows.read_response(body, schema) if form == "rows" else invocations.read_response(body, schema)
 
 
@@ -119,18 +121,20 @@ def _told(body: bytes) -> list[dict[str, Any]]:
     return _tensors(protobuf.opened(body, "outputs")["outputs"])
 
 
-_OF_MESSAGES = (_asked, _told)
+_OF_MESSAGES = (_asked, _told, arrow.described)
 """These take a body as it is; the others take a JSON document."""
 
 _INPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {
     "oip": lambda document: _tensors(document["inputs"]),
     "rows": lambda document: _records(document["rows"]),
     "invocations": _invoked,
+    "arrow": arrow.described,
     "grpc": _asked,
 }
 _OUTPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {
     "oip": lambda document: _tensors(document["outputs"]),
     "rows": _answered_rows,
     "invocations": _predictions,
+    "arrow": arrow.described,
     "grpc": _told,
 }

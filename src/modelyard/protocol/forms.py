@@ -10,7 +10,7 @@ from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
 from modelyard.errors import UnknownEncoding
-from modelyard.protocol import invocations, oip, protobuf, rows
+from modelyard.protocol import arrow, invocations, oip, protobuf, rows
 from modelyard.protocol.media import ARROW, BINARY, JSON, PROTOBUF, Media
 from modelyard.protocol.table import Call, Source, TableReader
 
@@ -82,6 +82,10 @@ FORMS: Mapping[WireForm, Form] = {
         lambda body, media, reader: protobuf.read_request(body, reader),
         lambda answers, schema, call, source: Written(protobuf.write_response(answers, schema, call, source), PROTOBUF),
     ),
+    "arrow": Form(
+        lambda body, media, reader: arrow.read_request(body, reader),
+        lambda answers, schema, call, source: Written(arrow.write_response(answers, schema, source), ARROW),
+    ),
 }
 
 
@@ -90,5 +94,7 @@ def form_of(form: WireForm, media: Media) -> WireForm:
 
     >>> form_of("rows", Media("application/json"))
     'rows'
+    >>> form_of("rows", Media(ARROW))
+    'arrow'
     """
-    return "arrow" if media.content_type == ARROW and "arrow" in FORMS else form
+    return "arrow" if media.content_type == ARROW else form

@@ -41,6 +41,9 @@ _GLANCE = 0.2
 """Seconds between two looks at whether a process that computes uses the processor."""
 
 _LONGEST_LINE = 8192
+_LINES_A_SECOND = 50
+_BREATH = 0.005
+"""Pause after each piece that is thrown away, so that a model that prints endlessly costs next to nothing here."""
 
 _PASSED_ON = frozenset(
     {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
@@ -348,14 +351,50 @@ def _how_it_ended(status: int | None) -> str:
 
 
 def _listen(printed: IO[bytes] | None, last: deque[str]) -> None:
-    """Keep the pipe empty, so that a model that prints never waits; the last lines explain a death."""
+    """Log what the model prints, some lines a second, and count the others; the last lines explain a death.
+
+    The pipe is kept empty, so that a model that prints does not wait, unless it prints megabytes a second.
+    """
     if printed is None:
         return
     with printed:
-        for line in iter(lambda: printed.readline(_LONGEST_LINE), b""):
-            text = line.decode("utf-8", "replace").rstrip()
-            last.append(text)
-            _LOG.info("%s", text)
+        while _listen_a_second(printed, last):
+            pass
+
+
+def _listen_a_second(printed: IO[bytes], last: deque[str]) -> bool:
+    """Log the lines of the next second or so; False at the end."""
+    end = time.monotonic() + 1.0
+    for _ in range(_LINES_A_SECOND):
+        line = printed.readline(_LONGEST_LINE)
+        if not line:
+            return False
+        text = line.decode("utf-8", "replace").rstrip()
+        last.append(text)
+        _LOG.info("%s", text)
+        if time.monotonic() >= end:
+            return True
+    left_out, more = _skip(printed, last, end)
+    if left_out:
+        _LOG.warning("the model prints too much: %d lines were left out", left_out)
+    return more
+
+
+def _skip(printed: IO[bytes], last: deque[str], end: float) -> tuple[int, bool]:
+    """Read until that moment without logging: how many lines that were, and whether there may be more."""
+    left_out = 0
+    poll = select.poll()
+    poll.register(printed, select.POLLIN)
+    while (left := end - time.monotonic()) > 0:
+        if not poll.poll(1000 * left):
+            break
+        piece = os.read(printed.fileno(), 65536)
+        if not piece:
+            return left_out, False
+        left_out += piece.count(b"\n")
+        last.extend(line[:_LONGEST_LINE].decode("utf-8", "replace") for line in piece.splitlines()[-_LAST_LINES:])
+        time.sleep(_BREATH)
+    return left_out, True
 
 
 def _end(connection: socket.socket, child: subprocess.Popen[bytes], reader: threading.Thread, folder: str) -> None:

@@ -14,6 +14,7 @@ from modelyard.domain.desired import Deployment
 from modelyard.domain.names import check_name
 from modelyard.errors import ModelyardError
 from modelyard.home import Home
+from modelyard.serving.logs import configure
 from modelyard.serving.server import DRAIN_SECONDS, MAX_BODY_BYTES, Options
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -111,10 +112,9 @@ def _as_worker(read: Options, where: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until stopped; 2 when it cannot be started as asked."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        configure()
         read, worker = _options(_parser(), words)
         if worker is not None:
             return _as_worker(read, worker)

@@ -32,6 +32,7 @@ from modelyard.serving.admission import Bounds, Outlook, refusal, turn_after
 from modelyard.serving.exchange import Done, Incoming, Ticket
 from modelyard.serving.http import Reply, UnknownPath, error_reply, outcome_of
 from modelyard.serving.lanes import Job
+from modelyard.serving.logs import CallLog
 from modelyard.serving.meters import Meters, reason_of
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import ServedVersion, no_rows
@@ -125,6 +126,7 @@ class Answering:
         durable: bool = False,
     ) -> None:
         self._plane, self._records, self._meters, self._tracer = plane, records, meters, tracer
+        self._calls = CallLog()
         self._bounds, self._max_rows = bounds or Bounds(), max_rows
         self._lines: dict[str, _Line] = {}
         self._turns: deque[_Line] = deque()
@@ -190,6 +192,8 @@ class Answering:
         own, rows, lane = call.expected, 0, served.lane
         if lane is not None:
             wait += lane.wait_seconds()
+            if asked is None:
+                wait -= lane.down_seconds()  # an objective is no reason to turn calls away while a process comes back
             own += served.lane_seconds(size)
             rows = lane.rows
         if asked is not None:
@@ -364,7 +368,12 @@ class Answering:
             _log.error("%s: call %s", incoming.deployment, incoming.prediction_id, exc_info=error, extra=_labels(call))
         total = time.perf_counter_ns() - incoming.started_ns
         meter = self._meters.nowhere if served is None else served.meter
-        meter.refused(reason_of(error), total)
+        reason = reason_of(error)
+        meter.refused(reason, total)
+        if reason in ("failed", "unavailable") and isinstance(error, ModelyardError):
+            version = 0 if served is None else served.deployment.version
+            kind = type(error).__name__
+            self._calls.not_answered(reason, incoming.prediction_id, incoming.deployment or "", version, kind)
         reply = error_reply(error, incoming.prediction_id)
         if self._tracer is not None:
             traced = self._traced(self._tracer, call, reply.status, total, type(error).__name__)

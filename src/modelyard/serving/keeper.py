@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from modelyard.domain.frame import Answers, Frame
@@ -59,6 +61,18 @@ def back_off(deaths: int) -> float:
     return _BACK_OFF[min(deaths - 1, len(_BACK_OFF) - 1)]
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory that the process holds in RAM; 0 when it is gone.
+
+    >>> resident_bytes(os.getpid()) > 1_000_000
+    True
+    """
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 class KeptRuntime:
     """A runtime over a process that is brought back when it dies. Safe to call from several threads.
 
@@ -66,10 +80,15 @@ class KeptRuntime:
     none wait for it. A process that was brought back answers only after `prove` has passed on it. A version whose
     process dies `DEATHS` times in a row is isolated: calls are refused at once with `VersionNotReady`, while attempts
     to bring it back go on with growing pauses; the first that succeeds lets calls in again.
+
+    A process that holds more than `memory_bytes` of memory is started again between two calls.
     """
 
-    def __init__(self, runtime: ProcessRuntime, prove: Callable[[Runtime], None], name: str) -> None:
+    def __init__(
+        self, runtime: ProcessRuntime, prove: Callable[[Runtime], None], name: str, memory_bytes: int | None = None
+    ) -> None:
         self._runtime, self._prove, self._name = runtime, prove, name
+        self._memory_bytes = memory_bytes
         self._change = threading.Condition()
         self._life = 1
         self._users = 0
@@ -197,16 +216,26 @@ class KeptRuntime:
             if self._life == life and self._up:
                 self._down(why)
 
-    def _down(self, why: str) -> None:
+    def _too_large(self) -> str:
+        """How much more memory the process holds than it may; empty when it does not."""
+        pid = self._runtime.pid
+        if self._memory_bytes is None or pid is None:
+            return ""
+        held = resident_bytes(pid)
+        if held <= self._memory_bytes:
+            return ""
+        return f"it held {held / 1e6:.0f} MB of memory, more than the {self._memory_bytes / 1e6:.0f} MB it may"
+
+    def _down(self, why: str, what: str = "died") -> None:
         """Note that there is no process any more; the lock is held."""
         self._deaths = 1 if self._answered else self._deaths + 1
         now = time.monotonic()
         self._note_death(now)
         self._back_at = now + back_off(self._deaths) + self._start_seconds
         self._up, self._answered = False, False
-        self._why = f"the model's process died and is being started again ({why})"
+        self._why = f"the model's process {what} and is being started again ({why})"
         if len(self._died) >= DEATHS:
-            self._why = f"isolated, as its process died {self._deaths} times without an answer in between ({why})"
+            self._why = f"isolated, as its process {what} {self._deaths} times without an answer in between ({why})"
         _log.warning("%s: %s", self._name, self._why)
         self._change.notify_all()
 
@@ -222,6 +251,8 @@ class KeptRuntime:
                     return
                 if self._up and not self._runtime.alive():
                     self._down("it ended by itself or was killed")
+                elif self._up and (large := self._too_large()):
+                    self._down(large, "was ended")
                 down = not self._up
             if down:
                 self._bring_back()

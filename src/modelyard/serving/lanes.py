@@ -60,6 +60,10 @@ class Lane(Protocol):
         """Expected seconds until a job that came now would begin."""
         ...
 
+    def down_seconds(self) -> float:
+        """What of that is for a process that is being brought back."""
+        ...
+
     @property
     def rows(self) -> int:
         """Rows that wait."""
@@ -163,8 +167,12 @@ class BatchLane:
             ahead += full * self._cost.seconds(self._limit.rows)
         elif jobs:
             ahead += jobs * self._cost.seconds(rows // jobs)
-        down = 0.0 if self._kept is None else self._kept.back_in()
+        down = self.down_seconds()
         return down + (left + ahead) / self._threads if len(running) >= self._threads else down + ahead / self._threads
+
+    def down_seconds(self) -> float:
+        """What of that is for a process that is being brought back; 0 while there is one."""
+        return 0.0 if self._kept is None else self._kept.back_in()
 
     def close(self) -> None:
         """End it; jobs that still wait get `VersionNotReady`. What is being computed is still answered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ Opener = Callable[[Deployment], ServedVersion]
 """Opens what a deployment names. Raises a ModelyardError that says why it cannot be served."""
 
 _TIMED_CALLS = 5
+MEMORY_SETTING = "MODELYARD_MODEL_MEMORY_MB"
 CALL_SECONDS = 30.0
 """What one call of a model's own process may take, whatever it does meanwhile."""
 
@@ -55,6 +57,7 @@ def open_version(
         EnvironmentFailed: the environment of a native form cannot be rebuilt here.
         ParityFailed: answers differ from those of training.
     """
+    memory = _memory_bytes()
     directory = Path(deployment.bundle)
     if not directory.is_dir():
         raise BundleRefused(f"no bundle at {deployment.bundle}; only folders of this machine can be served")
@@ -76,7 +79,7 @@ def open_version(
         deployment,
         bundle.manifest,
         bundle.digest,
-        _kept(runtime, bundle, golden, cost, meter),
+        _kept(runtime, bundle, golden, cost, meter, memory),
         pace,
         TableReader(bundle.manifest.schema),
         meter,
@@ -96,7 +99,9 @@ def _why_alone(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> str:
     return why
 
 
-def _kept(runtime: Runtime, bundle: Bundle, golden: GoldenSet, cost: CostModel, meter: Meter) -> Runtime:
+def _kept(
+    runtime: Runtime, bundle: Bundle, golden: GoldenSet, cost: CostModel, meter: Meter, memory: int | None
+) -> Runtime:
     if not isinstance(runtime, PythonRuntime):
         return runtime
     runtime.set_patience(CALL_SECONDS, cost.seconds)
@@ -105,7 +110,17 @@ def _kept(runtime: Runtime, bundle: Bundle, golden: GoldenSet, cost: CostModel, 
         meter.restarts += 1
         _prove(restarted, bundle, golden, ("batch",))
 
-    return KeptRuntime(runtime, prove, bundle.manifest.name)
+    return KeptRuntime(runtime, prove, bundle.manifest.name, memory)
+
+
+def _memory_bytes() -> int | None:
+    """What a model's own process may hold, as ``MODELYARD_MODEL_MEMORY_MB`` says; None without it."""
+    said = os.environ.get(MEMORY_SETTING, "")
+    if not said:
+        return None
+    if not said.isdecimal() or not int(said):
+        raise BundleRefused(f"{MEMORY_SETTING}={said!r} is no number of megabytes; set a whole one, such as 2000")
+    return int(said) * 1_000_000
 
 
 def _prove(runtime: Runtime, bundle: Bundle, golden: GoldenSet, modes: Sequence[Literal["single", "batch"]]) -> None:

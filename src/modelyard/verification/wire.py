@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -47,7 +48,13 @@ class ServerUnderTest:
         command += ["--records", str(folder / "records"), *(["--python", str(python)] if python else [])]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0, preexec_fn=_end_with_parent
+                command,
+                env={**os.environ, "MODELYARD_LOG": "text"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+                preexec_fn=_end_with_parent,
             )
         self._connection: http.client.HTTPConnection | None = None
 
