@@ -122,9 +122,11 @@ async def drive(port: int, load: Load, connections: int, seconds: float, pid: in
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process so far."""
+    """Processor time that a process and those it started have used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return own + sum(cpu_seconds(int(child)) for child in children)
 
 
 @contextlib.contextmanager
@@ -194,6 +196,7 @@ def measure(seconds: float, connections: int) -> list[Result]:
             floor = Load("fixed reply, 1 rows", "/predict/flights", loads[0].body, 0)
             results.append(uvloop.run(drive(port, floor, connections, seconds, pid)))
         serve = ["-m", "modelyard.serving", "--bundle", str(bundle), "--name", "flights", "--port", "0"]
+        serve += ["--workers", "1"]  # the floor is one process too
         serve += ["--home", str(folder / "home"), "--announce", str(folder / "serving")]
         with running(*serve, announce=folder / "serving") as (port, pid):
             wait_until_ready(port)
