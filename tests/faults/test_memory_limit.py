@@ -42,6 +42,9 @@ class Leaking:
     def alive(self) -> bool:
         return self.child.poll() is None
 
+    def ended(self) -> int | None:
+        return self.child.poll()
+
     def predict(self, frame: Frame, outputs: Sequence[str] | None = None) -> Answers:
         assert self.child.stdin is not None
         assert self.child.stdout is not None

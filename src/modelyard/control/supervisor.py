@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelyard.control import announce
 from modelyard.control.announce import Announcement
+from modelyard.domain.deaths import Death, ended_how, failures
 from modelyard.errors import Failed
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
@@ -38,27 +39,13 @@ class Program:
     fds: tuple[int, ...] = ()
 
 
-def back_off(failures: int) -> float:
-    """Seconds to wait before the restart that follows the `failures`-th end in a row.
+def back_off(failed: int) -> float:
+    """Seconds to wait before the restart of a child that has failed so many times in a row.
 
-    >>> [back_off(failures) for failures in (1, 2, 3, 20)]
-    [0.1, 0.2, 0.4, 10.0]
+    >>> [back_off(failed) for failed in (0, 1, 2, 3, 20)]
+    [0.0, 0.1, 0.2, 0.4, 10.0]
     """
-    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE)
-
-
-def ended_how(status: int) -> str:
-    """Say in words how a process ended.
-
-    >>> ended_how(1), ended_how(-9)
-    ('ended with status 1', 'was killed by SIGKILL')
-    """
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
+    return min(FIRST_PAUSE * 2.0 ** min(failed - 1, 16), LONGEST_PAUSE) if failed else 0.0
 
 
 @dataclass(slots=True)
@@ -68,7 +55,8 @@ class Child:
     program: Program
     process: subprocess.Popen[bytes]
     started: float
-    failures: int = 0
+    announced: bool = False
+    failed: int = 0
     restart_at: float | None = None
     address: Announcement | None = None
 
@@ -124,15 +112,17 @@ class Supervisor:
                 self._plan_restart(child, status)
             elif time.monotonic() >= child.restart_at:
                 child.process = _spawn(child.program, child.address)
-                child.started, child.restart_at = time.monotonic(), None
+                child.started, child.announced, child.restart_at = time.monotonic(), False, None
 
     def _plan_restart(self, child: Child, status: int) -> None:
         now = time.monotonic()
-        child.failures = 1 if now - child.started > STEADY_SECONDS else child.failures + 1
-        child.restart_at = now + back_off(child.failures)
+        death = Death(status, now - child.started if child.announced else None)
+        child.failed = failures(child.failed, death, STEADY_SECONDS)
+        pause = back_off(child.failed)
+        child.restart_at = now + pause
         self.tell(
-            f"the {child.program.name} (pid {child.process.pid}) {ended_how(status)}; "
-            f"starting it again in {back_off(child.failures):.1f} s"
+            f"the {child.program.name} (pid {child.process.pid}) {ended_how(death)}; starting it again"
+            + (f" in {pause:.1f} s" if pause else "")
         )
 
     def _look_for_address(self, child: Child) -> None:
@@ -140,7 +130,7 @@ class Supervisor:
         if said is None or said == child.address or said.pid != child.process.pid:
             return
         back = child.address is not None
-        child.address = said
+        child.address, child.announced = said, True
         self.changed({other.program.name: other.address for other in self._children if other.address is not None})
         if back:
             self.tell(f"the {child.program.name} is back (pid {said.pid})")
@@ -165,7 +155,9 @@ def _require_alive(child: Child, until: float) -> None:
         return
     status = child.process.poll()
     if status is not None:
-        raise Failed(f"the {child.program.name} {ended_how(status)} before it was listening; what it said is above")
+        raise Failed(
+            f"the {child.program.name} {ended_how(Death(status))} before it was listening; what it said is above"
+        )
     if time.monotonic() > until:
         raise Failed(f"the {child.program.name} did not start listening in time")
 

@@ -103,6 +103,10 @@ class PythonRuntime:
         """Whether that process runs."""
         return not self._closed and self._process.alive()
 
+    def ended(self) -> int | None:
+        """The exit code of that process (negative: the signal that killed it); None while it runs."""
+        return self._process.ended()
+
     def set_patience(self, timeout: float, expected: Callable[[int], float] | None) -> None:
         """End calls that take longer than `timeout` seconds, and those that hang.
 
@@ -237,6 +241,10 @@ class _Process:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._child.poll() is None
+
+    def ended(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._child.poll()
 
     def exchange(self, message: bytes, timeout: float, idle: float | None = None) -> tuple[int, memoryview]:
         """Send a message and wait for the answer to it, and no longer for a process that hangs for `idle` seconds.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from modelyard.domain.deaths import Death, ended_how, failures
 from modelyard.domain.frame import Answers, Frame
 from modelyard.errors import ModelyardError, RuntimeLost, VersionNotReady
 from modelyard.runtime.interface import Runtime
+from modelyard.serving.deaths import memory_kills, pause_after
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at the process."""
@@ -21,11 +24,10 @@ PATIENCE = 30.0
 """Seconds that a request waits for the process to come back."""
 
 DEATHS = 5
-"""Deaths in a row, within `WINDOW` seconds and without an answer in between, after which a version is isolated."""
+"""Failures in a row, within `WINDOW` seconds and without an answer in between, after which a version is isolated."""
 
 WINDOW = 60.0
 
-_BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _START_SECONDS = 1.0
 
 _log = logging.getLogger("modelyard.serving")
@@ -47,18 +49,13 @@ class ProcessRuntime(Runtime, Protocol):
         """Whether the process runs."""
         ...
 
+    def ended(self) -> int | None:
+        """The exit code of the process (negative: the signal that killed it); None while it runs."""
+        ...
+
     def restart(self) -> None:
         """Start the process anew, in place of a dead or stuck one."""
         ...
-
-
-def back_off(deaths: int) -> float:
-    """Seconds to wait before the next start after that many deaths in a row without an answer in between.
-
-    >>> [back_off(deaths) for deaths in (1, 2, 100)]
-    [0.0, 0.2, 30.0]
-    """
-    return _BACK_OFF[min(deaths - 1, len(_BACK_OFF) - 1)]
 
 
 def resident_bytes(pid: int) -> int:
@@ -79,7 +76,8 @@ class KeptRuntime:
     A call that the process took with it is computed again, once, by the next process; calls that arrive while there is
     none wait for it. A process that was brought back answers only after `prove` has passed on it. A version whose
     process dies `DEATHS` times in a row is isolated: calls are refused at once with `VersionNotReady`, while attempts
-    to bring it back go on with growing pauses; the first that succeeds lets calls in again.
+    to bring it back go on with growing pauses; the first that succeeds lets calls in again. A process that was killed
+    from outside while it had no call is brought back at once, however often: it did nothing wrong.
 
     A process that holds more than `memory_bytes` of memory is started again between two calls.
     """
@@ -92,8 +90,9 @@ class KeptRuntime:
         self._change = threading.Condition()
         self._life = 1
         self._users = 0
+        self._up_since, self._memory_kills = time.monotonic(), memory_kills()
         self._up, self._closed = True, False
-        self._deaths, self._answered = 0, False
+        self._failed, self._answered = 0, False
         self._restarts = 0
         self._died: list[float] = []
         self._start_seconds, self._back_at = _START_SECONDS, 0.0
@@ -214,7 +213,7 @@ class KeptRuntime:
     def _lost(self, life: int, why: str) -> None:
         with self._change:
             if self._life == life and self._up:
-                self._down(why)
+                self._down(why, called=True)
 
     def _too_large(self) -> str:
         """How much more memory the process holds than it may; empty when it does not."""
@@ -226,18 +225,27 @@ class KeptRuntime:
             return ""
         return f"it held {held / 1e6:.0f} MB of memory, more than the {self._memory_bytes / 1e6:.0f} MB it may"
 
-    def _down(self, why: str, what: str = "died") -> None:
-        """Note that there is no process any more; the lock is held."""
-        self._deaths = 1 if self._answered else self._deaths + 1
-        now = time.monotonic()
-        self._note_death(now)
-        self._back_at = now + back_off(self._deaths) + self._start_seconds
+    def _down(self, why: str = "", *, called: bool = False) -> None:
+        """Note that there is no process any more: `why` it is ended, else it died; the lock is held."""
+        now, what = time.monotonic(), "was ended" if why and not called else "died"
+        death = self._death(now, forced=called or bool(why or self._users))
+        self._failed = 1 if self._answered and death.own_doing else failures(self._failed, death, WINDOW)
+        if self._failed:
+            self._note_death(now)
+        self._back_at = now + pause_after(self._failed) + self._start_seconds
         self._up, self._answered = False, False
+        why = why or f"it {ended_how(death)}"
         self._why = f"the model's process {what} and is being started again ({why})"
         if len(self._died) >= DEATHS:
-            self._why = f"isolated, as its process {what} {self._deaths} times without an answer in between ({why})"
+            self._why = f"isolated, as its process {what} {self._failed} times without an answer in between ({why})"
         _log.warning("%s: %s", self._name, self._why)
         self._change.notify_all()
+
+    def _death(self, now: float, *, forced: bool) -> Death:
+        """How the process ended; one that had a call, or was too large, is held to have failed."""
+        code = self._runtime.ended()
+        starved = code == -signal.SIGKILL and memory_kills() > self._memory_kills
+        return Death(1 if code is None else code, now - self._up_since, forced, starved)
 
     def _note_death(self, now: float) -> None:
         self._died = [moment for moment in self._died if now - moment < WINDOW or len(self._died) >= DEATHS] + [now]
@@ -250,29 +258,30 @@ class KeptRuntime:
                 if self._closed:
                     return
                 if self._up and not self._runtime.alive():
-                    self._down("it ended by itself or was killed")
+                    self._down()
                 elif self._up and (large := self._too_large()):
-                    self._down(large, "was ended")
+                    self._down(large)
                 down = not self._up
             if down:
                 self._bring_back()
 
     def _bring_back(self) -> None:
         with self._change:
-            self._change.wait_for(lambda: self._closed, back_off(self._deaths))
+            self._change.wait_for(lambda: self._closed, pause_after(self._failed))
             # Those who wait inside must not be the first to use a process that is not proven yet; they are told soon.
             self._change.wait_for(lambda: self._closed or not self._users, PATIENCE)
             if self._closed:
                 return
         started = time.monotonic()
         try:
+            self._memory_kills = memory_kills()
             self._runtime.restart()
             self._prove(self._runtime)
         except (ModelyardError, OSError) as error:
             with self._change:
-                self._deaths += 1
+                self._failed += 1
                 self._note_death(time.monotonic())
-                self._back_at = time.monotonic() + back_off(self._deaths) + self._start_seconds
+                self._back_at = time.monotonic() + pause_after(self._failed) + self._start_seconds
                 self._why = f"the model's process does not come back: {error}"
                 self._change.notify_all()
             _log.error("%s: %s", self._name, self._why)
@@ -280,7 +289,8 @@ class KeptRuntime:
         with self._change:
             self._life += 1
             self._restarts += 1
-            self._start_seconds = time.monotonic() - started
+            self._up_since = time.monotonic()
+            self._start_seconds = self._up_since - started
             self._up, self._why = True, ""
             self._change.notify_all()
         _log.info("%s: the model's process is back", self._name)

@@ -26,7 +26,9 @@ from typing import NoReturn, TypeAlias
 
 import msgspec
 
+from modelyard.domain.deaths import Death, ended_how, failures
 from modelyard.serving import boards
+from modelyard.serving.deaths import memory_kills, pause_after
 from modelyard.serving.desired import write_whole
 from modelyard.serving.server import Options, address_of, listener_of, reserve, url_of
 from modelyard.serving.slots import Slot, Slots, State
@@ -45,7 +47,7 @@ LOADING_SECONDS = 60.0
 """The same while it starts or opens a version, which may keep its loop waiting, or waits for a disk."""
 
 STEADY_SECONDS = 2.0
-"""A worker that served for so long was well: when it dies, it is started again at once."""
+"""A worker that served for so long was well: its death is the first in a row again."""
 
 ENDING_SECONDS = 10.0
 """What workers get, after their open requests, to close versions and logs."""
@@ -54,9 +56,10 @@ FORCED = 1
 """Exit status where workers were ended by force: requests may have been cut off."""
 
 ISOLATED = 3
-"""A worker that died so often in a row, never having served for long, is said to keep crashing."""
+"""A worker that failed so often in a row is said to keep crashing."""
 
-_PAUSES = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+PROMPT_SECONDS = 1.0
+"""The most that a worker which does become ready is kept waiting, however often it fails: its other versions answer."""
 
 _log = logging.getLogger("modelyard.serving")
 
@@ -66,13 +69,15 @@ class Seen:
     """All that a decision about one worker may look at, taken once. Times in seconds.
 
     `silent` is how long its loop has not turned, `working` whether it spent processor time meanwhile, `loading` whether
-    it starts, opens a version or waits for a disk; `pause` is until it may be started again.
+    it starts, opens a version or waits for a disk, `stopped` whether a signal has stopped it; `pause` is until it may
+    be started again.
     """
 
     alive: bool
     silent: float = 0.0
     working: bool = False
     loading: bool = False
+    stopped: bool = False
     pause: float = 0.0
 
 
@@ -108,14 +113,18 @@ def next_step(seen: Seen) -> Step:
     """
     if not seen.alive:
         return Start() if seen.pause <= 0 else Rest()
-    patience = SILENT_SECONDS
-    if seen.loading:
-        patience = LOADING_SECONDS
-    elif seen.working:
-        patience = BUSY_SECONDS
-    if seen.silent < patience:
+    if seen.silent < _patience(seen):
         return Rest()
-    return End(f"its event loop has not turned for {seen.silent:.1f} s")
+    why = "it was stopped by a signal and" if seen.stopped else "its event loop"
+    return End(f"{why} has not turned for {seen.silent:.1f} s")
+
+
+def _patience(seen: Seen) -> float:
+    if seen.stopped:
+        return SILENT_SECONDS
+    if seen.loading:
+        return LOADING_SECONDS
+    return BUSY_SECONDS if seen.working else SILENT_SECONDS
 
 
 def silence(before: float, turned: bool, elapsed: float) -> float:
@@ -130,27 +139,14 @@ def silence(before: float, turned: bool, elapsed: float) -> float:
     return 0.0 if turned else before + min(elapsed, TICK)
 
 
-def pause_after(deaths: int) -> float:
-    """Seconds to wait before the start that follows that many deaths in a row.
+def pause(failed: int, death: Death) -> float:
+    """Seconds to wait before a worker is started again that has failed so many times in a row, the last by `death`.
 
-    >>> [pause_after(deaths) for deaths in (1, 2, 3, 4, 100)]
-    [0.0, 0.0, 0.2, 0.5, 30.0]
+    >>> pause(8, Death(1)), pause(8, Death(-11, served=0.5)), pause(0, Death(-9, served=0.5))
+    (10.0, 1.0, 0.0)
     """
-    return _PAUSES[min(deaths, len(_PAUSES)) - 1]
-
-
-def ended_how(status: int) -> str:
-    """How a process ended, from its exit code (negative: the signal).
-
-    >>> ended_how(1), ended_how(-9)
-    ('ended with status 1', 'was killed by SIGKILL')
-    """
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
+    seconds = pause_after(failed)
+    return seconds if death.served is None else min(seconds, PROMPT_SECONDS)
 
 
 @dataclass(slots=True, eq=False)
@@ -165,7 +161,9 @@ class _Worker:
     spent: int = 0
     working: bool = False
     waits: bool = False
-    deaths: int = 0
+    stopped: bool = False
+    failed: int = 0
+    memory_kills: int = 0
     start_at: float = 0.0
     reason: str = ""
 
@@ -257,8 +255,15 @@ class Supervisor:
         if not pid:
             return
         code = os.waitstatus_to_exitcode(status)
-        well = worker.served_since is not None and now - worker.served_since > STEADY_SECONDS
-        worker.deaths = 1 if well else worker.deaths + 1
+        if worker.served_since is None and worker.slot.state >= State.SERVING:
+            worker.served_since = now  # it served between two looks
+        death = Death(
+            code,
+            served=None if worker.served_since is None else now - worker.served_since,
+            forced=bool(why) and not worker.stopped,
+            starved=code == -signal.SIGKILL and not why and memory_kills() > worker.memory_kills,
+        )
+        worker.failed = failures(worker.failed, death, STEADY_SECONDS)
         worker.pid, worker.served_since = 0, None
         worker.slot.clear()
         with contextlib.suppress(OSError):
@@ -268,15 +273,15 @@ class Supervisor:
         if code == REFUSED and not self._served:
             self._stop(REFUSED)
             return
-        pause = pause_after(worker.deaths)
-        worker.start_at = now + pause
-        worker.reason = why or ended_how(code)
+        wait_for = pause(worker.failed, death)
+        worker.start_at = now + wait_for
+        worker.reason = why or ended_how(death)
         _log.warning(
             "worker %d (pid %d) %s; it is started again%s",
             worker.slot.index,
             pid,
-            ended_how(code),
-            f" in {pause:g} s" if pause else "",
+            ended_how(death),
+            f" in {wait_for:g} s" if wait_for else "",
         )
 
     def _listen(self, worker: _Worker, elapsed: float, now: float) -> None:
@@ -290,13 +295,13 @@ class Supervisor:
             seen = _activity(worker.pid)
             # Who wants a processor and gets none is starved, not stuck.
             worker.working, worker.spent = seen.wants or seen.spent > worker.spent, seen.spent
-            worker.waits = seen.waits
+            worker.waits, worker.stopped = seen.waits, seen.stopped
 
     def _start(self, worker: _Worker) -> None:
-        again = worker.deaths > 0
-        self._restarts += again
+        self._restarts += bool(worker.reason)
         worker.silent = worker.spent = worker.beat_ns = 0
-        worker.working = worker.waits = False
+        worker.working = worker.waits = worker.stopped = False
+        worker.memory_kills = memory_kills()
         place = Place(self.options, self.listener, self.grpc, self._slots, worker.slot.index, os.getpid(), self.folder)
         threads = len(list(Path("/proc/self/task").iterdir()))
         if threads == 1 or not self.arguments:
@@ -338,7 +343,7 @@ class Supervisor:
 def _seen(worker: _Worker, now: float) -> Seen:
     slot = worker.slot
     loading = worker.waits or (worker.working and (slot.opening or not worker.beat_ns))
-    return Seen(bool(worker.pid), worker.silent, worker.working, loading, worker.start_at - now)
+    return Seen(bool(worker.pid), worker.silent, worker.working, loading, worker.stopped, worker.start_at - now)
 
 
 def _trouble(worker: _Worker) -> str:
@@ -348,20 +353,21 @@ def _trouble(worker: _Worker) -> str:
         return f"worker {number} does not react"
     if worker.pid and worker.slot.state == State.SERVING:
         return ""
-    if worker.deaths >= ISOLATED:
-        return f"worker {number} keeps crashing: it {worker.reason}, {worker.deaths} times in a row"
-    if worker.deaths and not worker.pid:
+    if worker.failed >= ISOLATED:
+        return f"worker {number} keeps crashing: it {worker.reason}, {worker.failed} times in a row"
+    if worker.reason and not worker.pid:
         return f"worker {number} {worker.reason} and is started again"
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Activity:
-    """What a process does: clock ticks spent, whether a thread wants a processor, whether one waits for a disk."""
+    """What a process does: clock ticks spent; whether a thread wants a processor, waits for a disk, or was stopped."""
 
     spent: int = 0
     wants: bool = False
     waits: bool = False
+    stopped: bool = False
 
 
 def _activity(pid: int) -> _Activity:
@@ -371,7 +377,7 @@ def _activity(pid: int) -> _Activity:
             facts = (thread / "stat").read_bytes().rpartition(b")")[2].split()
             spent += int(facts[11]) + int(facts[12])
             states += facts[0]
-    return _Activity(spent, b"R" in states, b"D" in states)
+    return _Activity(spent, b"R" in states, b"D" in states, b"T" in states)
 
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)

@@ -118,9 +118,13 @@ class Mortal:
     starts: int = 0
     closed: bool = False
     pid: int | None = 4711
+    code: int = -9
 
     def alive(self) -> bool:
         return not self.dead
+
+    def ended(self) -> int | None:
+        return self.code if self.dead else None
 
     def restart(self) -> None:
         self.starts += 1

@@ -11,7 +11,8 @@ import pytest
 import compiled_bundles
 from modelyard.errors import ParityFailed, RuntimeLost, VersionNotReady
 from modelyard.runtime.interface import Runtime
-from modelyard.serving.keeper import KeptRuntime, back_off
+from modelyard.serving.deaths import pause_after
+from modelyard.serving.keeper import DEATHS, KeptRuntime
 from unit.serving.parts import Mortal, until
 
 ROW = compiled_bundles.frame(1)
@@ -112,13 +113,38 @@ def test_deaths_with_answers_between_them_are_not_made_to_wait(keep: Keep) -> No
     for number in range(1, 21):
         assert life(kept) == number
         mortal.deaths_to_come = 1
-    assert time.monotonic() - started < sum(back_off(deaths) for deaths in range(1, 21)) / 2
+    assert time.monotonic() - started < sum(pause_after(deaths) for deaths in range(1, 21)) / 2
 
 
 def test_the_pause_grows_to_half_a_minute() -> None:
-    pauses = [back_off(deaths) for deaths in range(1, 12)]
+    pauses = [pause_after(deaths) for deaths in range(1, 12)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (0.0, 30.0)
+
+
+def test_one_that_is_killed_while_idle_is_back_at_once_however_often(keep: Keep) -> None:
+    mortal = Mortal()
+    kept = keep(mortal)
+    for number in range(1, 3 * DEATHS):
+        mortal.dead = True
+        until(lambda number=number: kept.restarts == number)
+        assert not kept.isolated
+        assert kept.back_in() == 0.0
+    until(lambda: not kept.trouble())
+
+
+def test_one_that_ends_by_itself_while_idle_is_isolated_in_the_end(keep: Keep) -> None:
+    mortal = Mortal(code=1)
+    kept = keep(mortal)
+    seen = list[bool]()
+
+    def isolated_while_away() -> bool:
+        mortal.dead = True
+        seen.append(kept.isolated)
+        return seen[-1]
+
+    until(isolated_while_away)
+    assert "isolated" in kept.trouble()
 
 
 def test_one_attempt_neither_waits_nor_tries_twice(keep: Keep) -> None:
