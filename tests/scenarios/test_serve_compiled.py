@@ -100,6 +100,23 @@ def test_the_stock_client_gets_the_numbers_of_training(triton: tuple[Any, Any]) 
         assert result.as_numpy("predict").tolist()[0] == "late"
 
 
+def test_the_stock_client_reads_configuration_and_statistics(triton: tuple[Any, Any]) -> None:
+    http, client = triton
+    config = client.get_model_config("live", "3")
+    assert (config["name"], config["max_batch_size"] > 0) == ("live", True)
+    assert [(one["name"], one["data_type"]) for one in config["input"]][-1] == ("carrier", "TYPE_STRING")
+    assert {"statistics", "model_configuration"} <= set(client.get_server_metadata()["extensions"])
+
+    def answered() -> int:
+        [entry] = client.get_inference_statistics("live", "3")["model_stats"]
+        return int(entry["inference_stats"]["success"]["count"])
+
+    before = answered()
+    client.infer("live", triton_inputs(http, ["UA", "AA", "DL"]))
+    until(lambda: answered() == before + 1, "the call is counted")
+    assert client.get_inference_statistics()["model_stats"] == client.get_inference_statistics("live")["model_stats"]
+
+
 def test_the_stock_client_with_default_outputs_still_reads_the_answer(triton: tuple[Any, Any]) -> None:
     http, client = triton
     result = client.infer("live", triton_inputs(http, ["UA", "AA", "DL"]))

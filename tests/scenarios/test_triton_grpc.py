@@ -100,6 +100,47 @@ def test_health_metadata_and_the_index(client: Any) -> None:
     assert (entry.name, entry.version, entry.state) == ("live", "3", "READY")
 
 
+def test_the_configuration(client: Any, server: ServingProcess) -> None:
+    config = client.get_model_config("live", as_json=True)["config"]
+    told = server.get("/v2/models/live/config").json
+    assert (config["name"], config["platform"], config["backend"]) == ("live", told["platform"], told["backend"])
+    assert config["max_batch_size"] == told["max_batch_size"] == MAX_BODY
+    assert [(one["name"], one["data_type"]) for one in config["input"]] == [
+        *((name, "TYPE_FP64") for name in X),
+        ("carrier", "TYPE_STRING"),
+    ]
+    assert [(one["name"], one["data_type"], one.get("dims")) for one in config["output"]] == [
+        ("predict", "TYPE_STRING", None),
+        ("predict_proba", "TYPE_FP64", ["2"]),
+    ]
+    assert config["version_policy"] == {"specific": {"versions": ["3"]}}
+
+
+def test_the_statistics_are_those_of_http(client: Any, server: ServingProcess) -> None:
+    before = client.get_inference_statistics("live", "3").model_stats[0]
+    for _ in range(5):
+        client.infer("live", inputs(), client_timeout=PATIENCE)
+    refusal(lambda: client.infer("live", inputs()[1:]))
+
+    def counted() -> Any:
+        [now] = client.get_inference_statistics().model_stats
+        return now if now.inference_stats.success.count - before.inference_stats.success.count == 5 else None
+
+    now = until(counted, "all calls are counted")
+    assert (now.name, now.version, now.inference_count - before.inference_count) == ("live", "3", 15)
+    assert now.inference_stats.fail.count - before.inference_stats.fail.count == 1
+    assert now.inference_stats.compute_infer.ns > before.inference_stats.compute_infer.ns
+    assert now.inference_stats.success.ns >= now.inference_stats.compute_infer.ns
+    assert now.last_inference > before.last_inference - 1
+    assert [batch.batch_size for batch in now.batch_stats] == [4]  # three rows are in the class of up to four
+    [told] = server.get("/v2/models/live/stats").json["model_stats"]
+    assert told["inference_count"] == now.inference_count
+    assert told["inference_stats"]["compute_infer"] == {
+        "count": now.inference_stats.compute_infer.count,
+        "ns": now.inference_stats.compute_infer.ns,
+    }
+
+
 def test_answers_are_those_of_http(client: Any, expected: np.ndarray[Any, Any]) -> None:
     from tritonclient import grpc as triton
 
@@ -151,6 +192,9 @@ def test_refusals_have_their_codes_and_say_why(client: Any) -> None:
         (lambda: ask("live", inputs(), "4"), "NOT_FOUND", "'live' has no version 4"),
         (lambda: client.is_model_ready("other"), "NOT_FOUND", "no deployment 'other'"),
         (lambda: client.get_model_metadata("other"), "NOT_FOUND", "no deployment 'other'"),
+        (lambda: client.get_model_config("other"), "NOT_FOUND", "no deployment 'other'"),
+        (lambda: client.get_inference_statistics("other"), "NOT_FOUND", "no deployment 'other'"),
+        (lambda: client.get_inference_statistics("live", "4"), "NOT_FOUND", "'live' has no version 4"),
         (lambda: ask("live", inputs()[1:]), "INVALID_ARGUMENT", "'x0' is missing"),
         (lambda: ask("live", inputs(tmp=[1.0])), "INVALID_ARGUMENT", "unknown column 'tmp'"),
         (lambda: ask("live", inputs(x1=[np.nan])), "INVALID_ARGUMENT", "'x1', row 0: a value is missing"),

@@ -15,6 +15,7 @@ from modelyard.domain.records import Label
 from modelyard.domain.schema import Scalar
 from modelyard.errors import DeploymentNotFound, InvalidRequest, ModelyardError, NotOffered
 from modelyard.protocol import jsontext, oip, rows
+from modelyard.protocol.configuration import model_configuration
 from modelyard.records.interface import LabelSink
 from modelyard.serving import boards
 from modelyard.serving.boards import Boards, Merged
@@ -23,9 +24,10 @@ from modelyard.serving.http import Reply, error_reply, json_reply
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.routes import Target
 from modelyard.serving.served import ServedVersion
+from modelyard.serving.statistics import model_statistics
 from modelyard.serving.status import PlaneStatus
 
-EXTENSIONS = ("parameters", "binary_tensor_data", "model_repository(index)")
+EXTENSIONS = ("parameters", "binary_tensor_data", "model_repository(index)", "statistics", "model_configuration")
 """The extensions of the Open Inference Protocol that are offered."""
 
 
@@ -34,7 +36,7 @@ class Services:
     """What the answers are made from. `facts` gives more to show under ``/status``.
 
     `boards` is the folder in which each worker tells of itself; with it, answers speak for all of them. `publish` puts
-    up what this one has to tell.
+    up what this one has to tell. `most_rows` is what a call may have, or a number that none reaches.
     """
 
     plane: DataPlane
@@ -43,6 +45,7 @@ class Services:
     facts: Callable[[], dict[str, Any]] = dict
     boards: Path | None = None
     publish: Callable[[], None] = lambda: None
+    most_rows: int = 1 << 26
 
     def status(self, only: str | None = None) -> PlaneStatus:
         """What all workers together answer, what was asked for, and why that differs."""
@@ -163,6 +166,36 @@ def model_metadata(services: Services, target: Target, body: bytes) -> Reply:
         served.leases.give_back()
 
 
+def configuration(services: Services, target: Target, body: bytes) -> Reply:
+    """A deployment's model configuration: its tensors, and how calls are computed."""
+    served = services.plane.lease(target.deployment or "", target.version)
+    try:
+        deployment, manifest = served.deployment, served.manifest
+        facts = {"model": deployment.model, "digest": served.digest, "framework": manifest.framework}
+        found = model_configuration(
+            deployment.name,
+            deployment.version,
+            _platform(served),
+            "onnxruntime" if manifest.runtime == "onnx" else "python",
+            served.schema,
+            most_rows=services.most_rows,
+            batched=served.merges,
+            parameters=facts | {"estimator": manifest.estimator},
+        )
+        return json_reply(found)
+    finally:
+        served.leases.give_back()
+
+
+def statistics(services: Services, target: Target, body: bytes) -> Reply:
+    """What was counted of every version, of one deployment's, or of one version, over all workers."""
+    found = model_statistics(services.counts(), target.deployment, target.version)
+    if not found and target.deployment is not None:
+        # Why there is none: no such deployment or version, or it is still loading.
+        services.plane.lease(target.deployment, target.version).leases.give_back()
+    return json_reply({"model_stats": found})
+
+
 def models(services: Services, target: Target, body: bytes) -> Reply:
     """The names of all deployments."""
     return json_reply({"models": services.plane.names()})
@@ -244,6 +277,8 @@ ACTIONS: dict[str, Callable[[Services, Target, bytes], Reply]] = {
     "model ready": model_ready,
     "server metadata": server_metadata,
     "model metadata": model_metadata,
+    "configuration": configuration,
+    "statistics": statistics,
     "models": models,
     "repository index": repository_index,
     "load": load,

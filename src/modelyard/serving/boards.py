@@ -122,6 +122,17 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     records_written: int
     records_failed: int
 
+    def told(self) -> tuple[MeterSnapshot, ...]:
+        """The counts to tell one by one: of each version, and of the calls that reached none (with empty names).
+
+        Versions that no worker keeps counts of any more are left out, as a series that ends is.
+        """
+        return merge(
+            msgspec.structs.replace(meter, digest="")
+            for meter in self.meters
+            if meter.key in self.current and (meter.version or not meter.deployment)
+        )
+
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Board)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from modelyard.serving.boards import Merged
-from modelyard.serving.meters import ROW_BOUNDS, TIME_BOUNDS, Histogram, MeterSnapshot, merge
+from modelyard.serving.meters import ROW_BOUNDS, TIME_BOUNDS, Histogram, MeterSnapshot
 
 _NS = 1e-9
 _VERSION = ("deployment", "model", "version")
@@ -45,16 +44,8 @@ def exposition(merged: Merged, accept: str = "") -> tuple[bytes, str]:
 
 
 def families(merged: Merged) -> Iterator[Metric]:
-    """All metrics, made from the merged counts.
-
-    Versions that no worker keeps counts of any more are left out, as a series that ends is.
-    """
-    known = merge(
-        msgspec.structs.replace(meter, digest="")
-        for meter in merged.meters
-        if meter.key in merged.current and (meter.version or not meter.deployment)
-    )
-    yield from _of_calls(known)
+    """All metrics, made from the merged counts."""
+    yield from _of_calls(merged.told())
     yield from _of_versions(merged)
     yield from _of_the_server(merged)
 

@@ -65,6 +65,7 @@ _STRUCTS: tuple[Any, ...] = (
     PlaneStatus,
 )
 _TEXT, _TRUTH, _TEXTS = {"type": "string"}, {"type": "boolean"}, {"type": "array", "items": {"type": "string"}}
+_WHOLE = {"type": "integer"}
 _TENSORS = {
     "type": "array",
     "items": {
@@ -98,6 +99,31 @@ _INVOCATIONS = {
     ]
 }
 
+_CONFIGURED = {
+    "type": "array",
+    "items": _object(
+        {"name": _TEXT, "data_type": _TEXT, "dims": {"type": "array", "items": _WHOLE}, "optional": _TRUTH}, "optional"
+    ),
+}
+_DURATION = _object({"count": _WHOLE, "ns": _WHOLE})
+_STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+_STATISTICS = _object(
+    {
+        "name": _TEXT,
+        "version": _TEXT,
+        "last_inference": _WHOLE,
+        "inference_count": _WHOLE,
+        "execution_count": _WHOLE,
+        "inference_stats": _object(dict.fromkeys(_STAGES, _DURATION)),
+        "response_stats": {"type": "object"},
+        "batch_stats": {
+            "type": "array",
+            "items": _object({"batch_size": _WHOLE} | dict.fromkeys(_STAGES[3:6], _DURATION)),
+        },
+        "memory_usage": {"type": "array", "items": _object({"type": _TEXT, "id": _WHOLE, "byte_size": _WHOLE})},
+    }
+)
+
 _REQUESTS: Mapping[Action, dict[str, Any]] = {
     "oip": _ref("InferRequest"),
     "rows": _ref("RowsRequest"),
@@ -123,6 +149,23 @@ _ANSWERS: Mapping[Action, dict[str, Any]] = {
             "properties": {"type": "object"},
         }
     ),
+    "configuration": _object(
+        {
+            "name": _TEXT,
+            "platform": _TEXT,
+            "backend": _TEXT,
+            "version_policy": {"type": "object"},
+            "max_batch_size": _WHOLE,
+            "input": _CONFIGURED,
+            "output": _CONFIGURED,
+            "model_transaction_policy": {"type": "object"},
+            "response_cache": {"type": "object"},
+            "parameters": {"type": "object"},
+            "dynamic_batching": {"type": "object"},
+        },
+        "dynamic_batching",
+    ),
+    "statistics": _object({"model_stats": {"type": "array", "items": _STATISTICS}}),
     "models": _object({"models": _TEXTS}),
     "repository index": _INDEX,
     "labels": _object({"accepted": {"type": "integer"}}),

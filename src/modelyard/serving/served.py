@@ -109,6 +109,11 @@ class ServedVersion:
     _loop: asyncio.AbstractEventLoop | None = None
 
     @property
+    def merges(self) -> bool:
+        """Whether calls that wait are computed together: only a model in a process of its own gains by that."""
+        return isinstance(self.runtime, KeptRuntime) and not self.alone
+
+    @property
     def schema(self) -> Schema:
         """What it takes and answers."""
         return self.reader.schema
@@ -122,7 +127,7 @@ class ServedVersion:
                 self.runtime,
                 loop,
                 self.cost,
-                merge=native and not self.alone,
+                merge=self.merges,
                 threads=1 if native else 2,
                 objective_seconds=(self.deployment.objective_ms or OBJECTIVE_MS) / 1000,
                 name=self.deployment.name,

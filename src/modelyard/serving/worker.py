@@ -152,7 +152,8 @@ def _joined(place: Place) -> Iterator[Parts]:
         stack.callback(answering.close)
         connections = Connections(Limits(body=options.max_body))
         telling = Telling(place.boards, place.index, place.slot, plane, meters, answering, connections)
-        services = Services(plane, labels, __version__, facts, place.boards, telling.publish)
+        most_rows = options.max_rows or min(options.max_body, 2**31 - 1)  # a row has a byte or more
+        services = Services(plane, labels, __version__, facts, place.boards, telling.publish, most_rows)
         application = Application(services, answering, options.max_body)
         yield Parts(application, connections, answering, plane, telling)
 

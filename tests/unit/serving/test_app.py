@@ -17,6 +17,7 @@ from modelyard.domain.desired import Deployment
 from modelyard.domain.frame import Answers, Frame
 from modelyard.errors import ModelFailed, ParityFailed, RecordNotKept, RowsRefused
 from modelyard.protocol import oip, rows
+from modelyard.serving.actions import EXTENSIONS
 from modelyard.serving.app import Application
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import ServedVersion
@@ -274,7 +275,7 @@ def test_metadata_of_server_and_model(app: Application) -> None:
     assert get(app, "/v2/").json == {
         "name": "modelyard",
         "version": "0.1.0",
-        "extensions": ["parameters", "binary_tensor_data", "model_repository(index)"],
+        "extensions": list(EXTENSIONS),
     }
     metadata = get(app, "/v2/models/live").json
     assert metadata == get(app, "/v2/models/live/versions/3/").json
@@ -297,7 +298,21 @@ def test_the_repository_index_lists_states_and_reasons(app: Application, plane: 
     assert post(app, "/v2/repository/index", raw=b"{").status == 400
     for verb in ("load", "unload"):
         assert post(app, f"/v2/repository/models/live/{verb}", {}).status == 501
-    assert get(app, "/v2/models/live/stats").status == 501
+
+
+def test_the_configuration_says_what_the_metadata_say(app: Application) -> None:
+    configuration = get(app, "/v2/models/live/config").json
+    assert configuration == get(app, "/v2/models/live/versions/3/config").json
+    assert (configuration["name"], configuration["backend"]) == ("live", "onnxruntime")
+    assert configuration["version_policy"] == {"specific": {"versions": [3]}}
+    metadata = get(app, "/v2/models/live").json
+    for tensors, configured in (("inputs", "input"), ("outputs", "output")):
+        assert [(one["name"], one["shape"]) for one in metadata[tensors]] == [
+            (one["name"], [-1, *one["dims"]]) for one in configuration[configured]
+        ]
+    assert [one["data_type"] for one in configuration["input"]] == ["TYPE_FP64"] * 3 + ["TYPE_STRING"]
+    assert get(app, "/v2/models/other/config").status == 404
+    assert get(app, "/v2/models/live/versions/4/config").status == 404
 
 
 def test_the_status_page_shows_everything(app: Application) -> None:

@@ -121,7 +121,7 @@ def test_refusals_have_the_code_and_the_words() -> None:
         assert code == "NOT_FOUND"
         code, text, more = await refused(call(channel, "ModelInfer", model_name="live"))
         assert (code, "is missing" in text, more["x-prediction-id"]) == ("INVALID_ARGUMENT", True, "p3")
-        for name in ("ModelConfig", "RepositoryModelLoad", "SystemSharedMemoryStatus", "TraceSetting"):
+        for name in ("RepositoryModelLoad", "SystemSharedMemoryStatus", "TraceSetting"):
             assert (await refused(call(channel, name)))[0] == "UNIMPLEMENTED"
 
     run(story)

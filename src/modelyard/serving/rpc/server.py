@@ -230,8 +230,8 @@ class Entrance:
         if reply.status != 200 and "ready" not in document:
             return await _refuse(context, reply)
         answer = message(f"{name}Response")
-        if name == "RepositoryIndex":
-            return answer(models=document)
+        if name in _MEMBERS:
+            return answer(**{_MEMBERS[name]: document})
         known = answer.DESCRIPTOR.fields_by_name
         return answer(**{key: value for key, value in document.items() if key in known})
 
@@ -348,6 +348,10 @@ def _not_offered(services: Services, asked: Any) -> Reply:
     raise NotOffered(f"this extension is not offered here; there are: {', '.join(actions.EXTENSIONS)}")
 
 
+_MEMBERS = {"RepositoryIndex": "models", "ModelConfig": "config"}
+"""Methods whose answer has a member for what is the whole document over HTTP."""
+
+
 def _model(asked: Any) -> tuple[str, str | None]:
     return asked.name, asked.version or None
 
@@ -360,6 +364,12 @@ _ACTIONS: dict[str, Callable[[Services, Any], Reply]] = {
     "ServerMetadata": lambda services, asked: actions.server_metadata(services, Target("server metadata", ()), b""),
     "ModelMetadata": lambda services, asked: actions.model_metadata(
         services, Target("model metadata", (), *_model(asked)), b""
+    ),
+    "ModelConfig": lambda services, asked: actions.configuration(
+        services, Target("configuration", (), *_model(asked)), b""
+    ),
+    "ModelStatistics": lambda services, asked: actions.statistics(
+        services, Target("statistics", (), asked.name or None, asked.version or None), b""
     ),
     "RepositoryIndex": lambda services, asked: actions.repository_index(
         services, Target("repository index", ()), msgspec.json.encode({"ready": asked.ready})
