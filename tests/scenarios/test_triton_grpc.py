@@ -132,7 +132,7 @@ def test_the_statistics_are_those_of_http(client: Any, server: ServingProcess) -
     assert now.inference_stats.compute_infer.ns > before.inference_stats.compute_infer.ns
     assert now.inference_stats.success.ns >= now.inference_stats.compute_infer.ns
     assert now.last_inference > before.last_inference - 1
-    assert [batch.batch_size for batch in now.batch_stats] == [4]  # three rows are in the class of up to four
+    assert 4 in [batch.batch_size for batch in now.batch_stats]  # three rows are in the class of up to four
     [told] = server.get("/v2/models/live/stats").json["model_stats"]
     assert told["inference_count"] == now.inference_count
     assert told["inference_stats"]["compute_infer"] == {
