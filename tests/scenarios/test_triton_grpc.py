@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import queue
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,34 @@ def test_the_client_for_asyncio(address: str, expected: np.ndarray[Any, Any]) ->
                 assert np.array_equal(result.as_numpy("predict_proba"), expected)
 
     asyncio.run(ask())
+
+
+def test_the_client_for_asyncio_streams(address: str, expected: np.ndarray[Any, Any]) -> None:
+    from tritonclient.grpc import aio
+
+    async def asked() -> AsyncIterator[dict[str, Any]]:
+        for number in range(40):
+            model = "other" if number % 10 == 9 else "live"
+            yield {"model_name": model, "inputs": inputs(), "request_id": str(number)}
+
+    async def ask() -> None:
+        async with aio.InferenceServerClient(address) as client:
+            told = [one async for one in client.stream_infer(asked(), stream_timeout=PATIENCE)]
+        assert sum(error is not None for _, error in told) == 4
+        assert all("no deployment 'other'" in error.message() for _, error in told if error is not None)
+        results = [result for result, error in told if error is None]
+        assert {int(result.get_response().id) for result in results} == {one for one in range(40) if one % 10 != 9}
+        assert all(np.array_equal(result.as_numpy("predict_proba"), expected) for result in results)
+
+    asyncio.run(ask())
+
+
+def test_a_client_that_waits_no_longer_is_told_so(client: Any) -> None:
+    """The client's own time-out ends the call, and a later call on the same connection is answered."""
+    status, _ = refusal(lambda: client.infer("live", inputs(), client_timeout=1e-5))
+    assert status in ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.RESOURCE_EXHAUSTED")
+    assert client.infer("live", inputs(), client_timeout=PATIENCE).as_numpy("predict") is not None
+    assert client.is_server_live(client_timeout=PATIENCE)
 
 
 def test_refusals_have_their_codes_and_say_why(client: Any) -> None:

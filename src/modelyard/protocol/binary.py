@@ -51,10 +51,10 @@ def read_raw(raw: memoryview, datatype: str, shape: Sequence[int], reading: Colu
     if datatype == "BYTES":
         if reading.datatype != "BYTES":
             raise _other_datatype(column, datatype)
-        return reading.read(_texts(bytes(raw), count, column, inner), inner)
+        return reading.read(texts_of(bytes(raw), count, column, inner), inner)
     dtype = _DTYPES.get(datatype)
     if dtype is None:
-        there = ", ".join([*_DTYPES, "BYTES"])
+        there = ", ".join([*_KINDS, "BYTES", "FP16", "BF16"])
         raise InvalidRequest(f"tensor {column.name!r}: unknown datatype {datatype[:40]!r}; there are: {there}")
     if count * dtype.itemsize != len(raw):
         raise InvalidInput(
@@ -74,7 +74,7 @@ def _converted(values: Array, datatype: str, column: Column, inner: int) -> Vect
     if sent is not column.kind and not (_is_number(sent) and _is_number(column.kind)):
         raise _other_datatype(column, datatype)
     if sent is Kind.BOOL:
-        return Vector(_booleans(values, column, inner))
+        return Vector(booleans(values, column, inner))
     if datatype == "BF16":
         values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return convert(Vector(values.astype(sent.numpy)), sent, column, inner)
@@ -90,7 +90,12 @@ def _other_datatype(column: Column, datatype: str) -> InvalidInput:
     )
 
 
-def _booleans(values: Array, column: Column, inner: int) -> Array:
+def booleans(values: Array, column: Column, inner: int) -> Array:
+    """The elements of a ``BOOL`` tensor, of which each has to be 0 or 1; `inner` elements are a row.
+
+    Raises:
+        InvalidInput: one is something else.
+    """
     wrong = values > 1
     if wrong.any():
         position = int(wrong.argmax())
@@ -103,8 +108,12 @@ def _booleans(values: Array, column: Column, inner: int) -> Array:
     return values.astype(np.bool_)
 
 
-def _texts(raw: bytes, count: int, column: Column, inner: int) -> list[str]:
-    """The elements of a ``BYTES`` tensor."""
+def texts_of(raw: bytes, count: int, column: Column, inner: int) -> list[str]:
+    """The elements of a ``BYTES`` tensor; `inner` of them are a row.
+
+    Raises:
+        InvalidInput: there are not `count` of them, or one is not UTF-8.
+    """
     texts: list[str] = []
     at, end = 0, len(raw)
     while at < end and len(texts) < count:
@@ -116,7 +125,7 @@ def _texts(raw: bytes, count: int, column: Column, inner: int) -> list[str]:
                 "that many bytes of text",
                 column=column.name,
             )
-        texts.append(_text(raw[start:at], len(texts) // inner, column))
+        texts.append(text_of(raw[start:at], len(texts) // inner, column))
     if len(texts) != count or at != end:
         raise InvalidInput(
             f"tensor {column.name!r}: its shape has {count} elements; its bytes have "
@@ -126,7 +135,12 @@ def _texts(raw: bytes, count: int, column: Column, inner: int) -> list[str]:
     return texts
 
 
-def _text(raw: bytes, row: int, column: Column) -> str:
+def text_of(raw: bytes, row: int, column: Column) -> str:
+    """One element of a ``BYTES`` tensor as text.
+
+    Raises:
+        InvalidInput: when it is not UTF-8.
+    """
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

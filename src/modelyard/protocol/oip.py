@@ -22,7 +22,7 @@ from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, 
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
 from modelyard.protocol.binary import FIXED, raw_of, read_raw, row_shape, with_length
-from modelyard.protocol.table import Call, ColumnReader, TableReader, shaped
+from modelyard.protocol.table import Call, ColumnReader, TableReader, checked_shape, shaped
 from modelyard.protocol.values import convert, flatten, read_values, reader_of, shown, write_values
 
 Parameters = dict[str, Any]
@@ -89,8 +89,6 @@ LENGTH_HEADER = "inference-header-content-length"
 
 _KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
 _HALVES = ("FP16", "BF16")
-_MOST_ELEMENTS = 2**48
-"""More would fit no memory, nor the arithmetic of shapes."""
 
 
 def read_request(body: bytes, reader: TableReader, json_length: int | None = None) -> Call:
@@ -203,9 +201,12 @@ def _wanted(outputs: Sequence[WantedOutput], schema: Schema) -> tuple[str, ...]:
     return tuple(names) if names else tuple(output.name for output in schema.outputs)
 
 
+SHARED_MEMORY = "the shared memory extensions are not offered here; data is in the request and in the answer"
+
+
 def _refuse_shared_memory(parameters: Parameters) -> None:
     if "shared_memory_region" in parameters:
-        raise NotOffered("the shared memory extensions are not offered here; send the data as JSON")
+        raise NotOffered(SHARED_MEMORY)
 
 
 def _frame(tensors: Sequence[InputTensor], reader: TableReader, tail: _Tail | None = None) -> Frame:
@@ -247,7 +248,7 @@ def _vector(tensor: InputTensor, reading: ColumnReader, tail: _Tail | None) -> V
     inner = _leaves_a_row(tensor, column)
     leaves: Sequence[Any] = tensor.data or []
     if len(shape) != 1 or shape[0] != len(leaves) or list in set(map(type, leaves)):
-        leaves = flatten(leaves, _checked(shape, tensor.name), f"tensor {tensor.name!r}")
+        leaves = flatten(leaves, checked_shape(shape, tensor.name), f"tensor {tensor.name!r}")
     same = tensor.datatype == reading.datatype
     vector = reading.read(leaves, inner) if same else _read_as(tensor.datatype, leaves, column, inner)
     return shaped(vector, shape) if column.shape else vector
@@ -261,7 +262,7 @@ def _binary(tensor: InputTensor, reading: ColumnReader, tail: _Tail | None) -> V
     shape, column = tensor.shape, reading.column
     inner = _leaves_a_row(tensor, column)
     raw = tail.take(tensor)
-    vector = read_raw(raw, tensor.datatype, _checked(shape, tensor.name), reading, inner)
+    vector = read_raw(raw, tensor.datatype, checked_shape(shape, tensor.name), reading, inner)
     return shaped(vector, shape) if column.shape else vector
 
 
@@ -285,14 +286,6 @@ def _inner(tensor: InputTensor, column: Column) -> int:
     return max(prod(tensor.shape[1:]), 1)
 
 
-def _checked(shape: list[int], name: str) -> list[int]:
-    if any(size < 0 for size in shape):
-        raise InvalidInput(f"tensor {name!r}: a shape cannot be negative, got {shape}", column=name)
-    if prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
-        raise InvalidInput(f"tensor {name!r}: no tensor is as large as its shape says", column=name)
-    return shape
-
-
 def _plain(tensor: InputTensor) -> InputTensor:
     """The tensor with its parameters obeyed; raises when they point at data that is elsewhere."""
     parameters = tensor.parameters or {}
@@ -300,7 +293,7 @@ def _plain(tensor: InputTensor) -> InputTensor:
     if tensor.data is None:
         raise InvalidRequest(f"tensor {tensor.name!r} has no data")
     if parameters.get("content_type") == "base64" and tensor.datatype == "BYTES":
-        leaves = flatten(tensor.data, _checked(tensor.shape, tensor.name), f"tensor {tensor.name!r}")
+        leaves = flatten(tensor.data, checked_shape(tensor.shape, tensor.name), f"tensor {tensor.name!r}")
         texts = [_from_base64(text, tensor.name, position) for position, text in enumerate(leaves)]
         return InputTensor(tensor.name, tensor.datatype, tensor.shape, texts)
     return tensor
@@ -472,7 +465,7 @@ def _read_raw_output(tensor: OutputTensor, output: Output, tail: _Tail) -> Array
     given = InputTensor(tensor.name, tensor.datatype, tensor.shape, None, tensor.parameters or {BINARY_SIZE: None})
     reading = reading_of(Column(output.name, output.kind, nullable=True, dtype=output.dtype))
     inner = max(prod(tensor.shape[1:]), 1)
-    vector = read_raw(tail.take(given), tensor.datatype, _checked(tensor.shape, tensor.name), reading, inner)
+    vector = read_raw(tail.take(given), tensor.datatype, checked_shape(tensor.shape, tensor.name), reading, inner)
     return vector.values.reshape(tuple(tensor.shape))
 
 
@@ -491,7 +484,7 @@ def opened(body: bytes, json_length: int) -> dict[str, Any]:
         kind = _KINDS.get(datatype, Kind.FLOAT32)
         reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
         raw = tail.take(InputTensor(name, datatype, shape, None, tensor["parameters"]))
-        tensor["data"] = read_raw(raw, datatype, _checked(shape, name), reading, 1).values.tolist()
+        tensor["data"] = read_raw(raw, datatype, checked_shape(shape, name), reading, 1).values.tolist()
     return document
 
 

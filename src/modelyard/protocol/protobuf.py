@@ -14,8 +14,9 @@ from typing import Any, Literal
 from modelyard.domain.frame import Answers, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
-from modelyard.protocol.oip import read_output, reading_of
-from modelyard.protocol.raw import HALVES, KINDS, read_leaves, read_raw, text_of, write_raw
+from modelyard.protocol.binary import text_of
+from modelyard.protocol.oip import SHARED_MEMORY, read_output, reading_of
+from modelyard.protocol.raw import HALVES, KINDS, read_leaves, read_raw, write_raw
 from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
 from modelyard.protocol.values import write_values
 
@@ -128,11 +129,11 @@ def opened(body: bytes, side: Literal["inputs", "outputs"]) -> dict[str, Any]:
 
 def _opened(tensor: Any, raw: bytes | None) -> dict[str, Any]:
     name, datatype, shape = tensor.name, tensor.datatype, list(tensor.shape)
+    kind = KINDS.get(datatype, Kind.FLOAT32)
+    reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
     if raw is None:
-        data = list(_leaves(tensor))
+        data = list(_leaves(tensor, reading.column))
     else:
-        kind = KINDS.get(datatype, Kind.FLOAT32)
-        reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
         data = read_raw(raw, datatype, [prod(shape)], reading).values.tolist()
     return {"name": name, "datatype": datatype, "shape": shape, "data": data}
 
@@ -149,7 +150,7 @@ def _parsed(name: str, body: bytes) -> Any:
 def _vector(tensor: Any, reading: ColumnReader, raw: bytes | None) -> Vector:
     shape, datatype, name = list(tensor.shape), tensor.datatype, tensor.name
     if "shared_memory_region" in tensor.parameters:
-        raise NotOffered("the shared memory extensions are not offered here; send the data in the request")
+        raise NotOffered(SHARED_MEMORY)
     typed = tensor.HasField("contents")
     if raw is not None:
         if typed:
@@ -158,11 +159,11 @@ def _vector(tensor: Any, reading: ColumnReader, raw: bytes | None) -> Vector:
     elif datatype in HALVES:
         raise InvalidRequest(f"tensor {name!r}: {datatype} has no typed contents; send it in raw_input_contents")
     else:
-        vector = read_leaves(_leaves(tensor), datatype, shape, reading)
+        vector = read_leaves(_leaves(tensor, reading.column), datatype, shape, reading)
     return shaped(vector, shape) if reading.column.shape else vector
 
 
-def _leaves(tensor: Any) -> Sequence[Any]:
+def _leaves(tensor: Any, column: Column) -> Sequence[Any]:
     """The elements of a typed tensor; raises when they are in the list of another datatype."""
     wanted = CONTENTS.get(tensor.datatype)
     other = next((field.name for field, _ in tensor.contents.ListFields() if field.name != wanted), None)
@@ -172,7 +173,8 @@ def _leaves(tensor: Any) -> Sequence[Any]:
         return ()
     leaves = list(getattr(tensor.contents, wanted))
     if wanted == "bytes_contents":
-        return [text_of(leaf, tensor.name, position) for position, leaf in enumerate(leaves)]
+        inner = max(prod(tensor.shape[1:]), 1)
+        return [text_of(leaf, position // inner, column) for position, leaf in enumerate(leaves)]
     return leaves
 
 
@@ -185,7 +187,7 @@ def _wanted(outputs: Any, schema: Schema) -> tuple[str, ...]:
         if "classification" in output.parameters:
             raise NotOffered("the classification extension is not offered over gRPC; ask for the probabilities instead")
         if "shared_memory_region" in output.parameters:
-            raise NotOffered("the shared memory extensions are not offered here; outputs are in the answer")
+            raise NotOffered(SHARED_MEMORY)
     if len(set(names)) != len(names):
         raise InvalidRequest("an output is asked for twice")
     return names

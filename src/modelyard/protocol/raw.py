@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,13 @@ import numpy as np
 from modelyard.domain.frame import Array, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind
 from modelyard.errors import InvalidInput, InvalidRequest
-from modelyard.protocol.table import ColumnReader
-from modelyard.protocol.values import convert, read_values, shown, write_values
+from modelyard.protocol.binary import booleans, texts_of, with_length
+from modelyard.protocol.table import ColumnReader, checked_shape
+from modelyard.protocol.values import convert, read_values, write_values
 
 KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
 HALVES = ("FP16", "BF16")
 
-_LENGTH = Struct("<I")
 _FIXED = {
     **{name: kind.numpy.newbyteorder("<") for name, kind in KINDS.items() if kind is not Kind.STRING},
     "BOOL": np.dtype(np.uint8),
@@ -54,7 +53,7 @@ def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnRea
     inner, sent = leaves_a_row(column, shape), sent_kind(datatype, column)
     count = prod(shape)
     if datatype == "BYTES":
-        return reading.read(_texts(raw, count, column.name), inner)
+        return reading.read(texts_of(raw, count, column, inner), inner)
     dtype = _FIXED[datatype]
     if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
@@ -63,7 +62,7 @@ def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnRea
             column=column.name,
         )
     # A copy, since bytes cannot be written to and models may do so.
-    values = _decoded(np.frombuffer(raw, dtype).copy(), datatype, column)
+    values = _decoded(np.frombuffer(raw, dtype).copy(), datatype, column, inner)
     return Vector(values) if sent is column.kind else convert(Vector(values), sent, column, inner)
 
 
@@ -117,10 +116,9 @@ def leaves_a_row(column: Column, shape: Sequence[int]) -> int:
     >>> leaves_a_row(Column("X", Kind.FLOAT64, True, "float64", shape=(3,)), [2, 3])
     3
     """
-    if any(size < 0 for size in shape):
-        raise InvalidInput(f"tensor {column.name!r}: a shape cannot be negative, got {list(shape)}", column=column.name)
     trailing = column.shape
     if not trailing and len(shape) == 2 and shape[1] == 1:
+        checked_shape(shape, column.name)
         return 1
     if len(shape) != len(trailing) + 1 or any(
         wanted not in (-1, size) for wanted, size in zip(trailing, shape[1:], strict=True)
@@ -130,21 +128,7 @@ def leaves_a_row(column: Column, shape: Sequence[int]) -> int:
         raise InvalidInput(
             f"tensor {column.name!r}: expected shape [{wanted}]{also}, got {list(shape)}", column=column.name
         )
-    return max(prod(shape[1:]), 1)
-
-
-def text_of(raw: bytes, name: str, position: int) -> str:
-    """One element of a ``BYTES`` tensor as text.
-
-    Raises:
-        InvalidInput: when it is not UTF-8.
-    """
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise InvalidInput(
-            f"tensor {name!r}, element {position}: expected a text in UTF-8, got the bytes {raw[:40]!r}", column=name
-        ) from None
+    return max(prod(checked_shape(shape, column.name)[1:]), 1)
 
 
 def write_raw(array: Array, dtype: str = "") -> bytes:
@@ -156,43 +140,15 @@ def write_raw(array: Array, dtype: str = "") -> bytes:
     if array.dtype.kind not in "OM":
         return array.tobytes()
     texts = [("" if text is None else str(text)).encode() for text in write_values(array, dtype)]
-    return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+    return b"".join(map(with_length, texts))
 
 
-def _texts(raw: bytes, count: int, name: str) -> list[str]:
-    texts: list[str] = []
-    at, end = 0, len(raw)
-    while at < end and len(texts) < count:
-        start = at + 4
-        at = end + 1 if start > end else start + _LENGTH.unpack_from(raw, at)[0]
-        if at > end:
-            raise InvalidInput(
-                f"tensor {name!r}, element {len(texts)}: its bytes end before the element does", column=name
-            )
-        texts.append(text_of(raw[start:at], name, len(texts)))
-    if len(texts) != count or at != end:
-        raise InvalidInput(
-            f"tensor {name!r}: {count} elements were expected, its bytes have {'more' if at != end else len(texts)}",
-            column=name,
-        )
-    return texts
-
-
-def _decoded(values: Array, datatype: str, column: Column) -> Array:
+def _decoded(values: Array, datatype: str, column: Column, inner: int) -> Array:
     if datatype == "FP16":
         return values.astype(np.float32)
     if datatype == "BF16":
         return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    if datatype != "BOOL":
-        return values
-    wrong = values > 1
-    if wrong.any():
-        position = int(wrong.argmax())
-        raise InvalidInput(
-            f"tensor {column.name!r}, element {position}: expected the byte 0 or 1, got {shown(int(values[position]))}",
-            column=column.name,
-        )
-    return values.view(np.bool_)
+    return booleans(values, column, inner) if datatype == "BOOL" else values
 
 
 def _is_number(kind: Kind) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import prod
 from typing import Any
 
 from modelyard.domain.frame import Frame, Vector
@@ -195,6 +196,30 @@ def shaped(vector: Vector, shape: Sequence[int]) -> Vector:
     """The same column with its leaves arranged to `shape`."""
     missing = vector.missing
     return Vector(vector.values.reshape(shape), None if missing is None else missing.reshape(shape))
+
+
+_MOST_ELEMENTS = 2**48
+"""More would fit no memory, nor the arithmetic of shapes."""
+
+
+def checked_shape(shape: Sequence[int], name: str) -> Sequence[int]:
+    """The shape that a request gives a tensor, if there can be such a tensor.
+
+    Rows without elements are refused: a few bytes could claim any number of them.
+
+    Raises:
+        InvalidInput: otherwise.
+
+    >>> checked_shape([2, 3], "X")
+    [2, 3]
+    """
+    if any(size < 0 for size in shape):
+        raise InvalidInput(f"tensor {name!r}: a shape cannot be negative, got {list(shape)}", column=name)
+    if prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
+        raise InvalidInput(f"tensor {name!r}: no tensor is as large as its shape says", column=name)
+    if 0 in shape[1:] and shape[0]:
+        raise InvalidInput(f"tensor {name!r}: a row needs elements, got shape {list(shape)}", column=name)
+    return shape
 
 
 def need_list(document: Any, member: str) -> list[Any]:

@@ -17,7 +17,7 @@ from modelyard.protocol.forms import FORMS, form_of
 from modelyard.protocol.media import PLAIN, Media
 from modelyard.serving.actions import ACTIONS, Services
 from modelyard.serving.answering import Answering
-from modelyard.serving.compression import compressed, decompressed
+from modelyard.serving.compression import KNOWN_FIRST, QUICK_FIRST, compressed, decompressed
 from modelyard.serving.exchange import Done, Incoming, Ticket
 from modelyard.serving.http import Reply, UnknownPath, WrongVerb, error_reply
 from modelyard.serving.http1 import Request
@@ -30,6 +30,10 @@ TIMEOUT_HEADER = b"x-request-timeout-ms"
 _SMALLEST_COMPRESSED = 1024
 _LARGEST_INLINE = 64 * 1024
 """Bodies beyond this size are compressed in a thread, and whatever is compressed is unpacked in one."""
+
+_COMPRESSED: frozenset[str] = frozenset({*FORMS, "status", "metrics", "openapi"})
+"""What is compressed on request: not what the protocol tells of models, which its clients read as it comes even where
+their HTTP library asks for compression. For the same reason refusals are not."""
 
 _REMEMBERED = 1024
 
@@ -73,8 +77,8 @@ class Application:
             target = self._targets.get(request.url) or self._find(request.url)
             if request.method not in target.verbs:
                 raise WrongVerb(request.method, request.url.decode("latin-1"), ", ".join(target.verbs))
-            if b"accept-encoding" in request.headers:
-                respond = self._compressing(request.headers[b"accept-encoding"].decode("latin-1"), respond)
+            if b"accept-encoding" in request.headers and target.action in _COMPRESSED:
+                respond = self._compressing(request.headers[b"accept-encoding"].decode("latin-1"), target, respond)
             if request.headers.get(b"content-encoding", b"identity") != b"identity":
                 return self._unpack(request, target, respond)
             return self._dispatch(request, target, respond)
@@ -146,17 +150,19 @@ class Application:
         self._start(unpack())
         return ticket
 
-    def _compressing(self, accepted: str, respond: Done) -> Done:
+    def _compressing(self, accepted: str, target: Target, respond: Done) -> Done:
+        order = KNOWN_FIRST if target.action == "oip" else QUICK_FIRST
+
         def answer(reply: Reply) -> None:
-            if len(reply.body) < _SMALLEST_COMPRESSED:
+            if len(reply.body) < _SMALLEST_COMPRESSED or reply.status != 200:
                 respond(reply)
             elif len(reply.body) <= _LARGEST_INLINE:
-                respond(_packed(reply, accepted))
+                respond(_packed(reply, accepted, order))
             else:
                 self._start(pack(reply))
 
         async def pack(reply: Reply) -> None:
-            respond(await asyncio.get_running_loop().run_in_executor(None, _packed, reply, accepted))
+            respond(await asyncio.get_running_loop().run_in_executor(None, _packed, reply, accepted, order))
 
         return answer
 
@@ -171,8 +177,8 @@ class Application:
         return error_reply(error)
 
 
-def _packed(reply: Reply, accepted: str) -> Reply:
-    body, encoding = compressed(reply.body, accepted)
+def _packed(reply: Reply, accepted: str, order: tuple[str, ...]) -> Reply:
+    body, encoding = compressed(reply.body, accepted, order)
     if encoding is None:
         return reply
     headers = (*reply.headers, (b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding"))

@@ -85,15 +85,21 @@ _COMPRESS: Mapping[str, Compress] = {
     "gzip": lambda body: zlib.compress(body, 1, zlib.MAX_WBITS | 16),
     "deflate": lambda body: zlib.compress(body, 1),
 }
-"""In the order of our own preference."""
+
+QUICK_FIRST = ("zstd", "gzip", "deflate")
+"""What is taken of encodings that are equally welcome."""
+
+KNOWN_FIRST = ("gzip", "deflate", "zstd")
+"""The same for clients whose HTTP library asks for more than they then understand, as those of Triton do."""
 
 
-def compressed(body: bytes, accept_encoding: str) -> tuple[bytes, str | None]:
+def compressed(body: bytes, accept_encoding: str, order: tuple[str, ...] = QUICK_FIRST) -> tuple[bytes, str | None]:
     """`body` as the caller likes it best, and the name of that encoding (None: as it is).
 
     Args:
         body: The answer.
         accept_encoding: The header ``Accept-Encoding``; empty where the caller said nothing.
+        order: Which comes first of those that are equally welcome.
 
     >>> compressed(b"x" * 2000, "gzip;q=0.5, zstd")[1], compressed(b"x" * 2000, "identity, gzip;q=0.5")[1]
     ('zstd', None)
@@ -102,24 +108,24 @@ def compressed(body: bytes, accept_encoding: str) -> tuple[bytes, str | None]:
     """
     if not accept_encoding or len(body) < SMALLEST:
         return body, None
-    encoding = _chosen.get(accept_encoding, "")
+    encoding = _chosen.get((accept_encoding, order), "")
     if encoding == "":
-        encoding = _best(accept_encoding)
+        encoding = _best(accept_encoding, order)
         if len(_chosen) < _MOST_REMEMBERED:
-            _chosen[accept_encoding] = encoding
+            _chosen[accept_encoding, order] = encoding
     return (body, None) if encoding is None else (_COMPRESS[encoding](body), encoding)
 
 
 _MOST_REMEMBERED = 256
-_chosen: dict[str, str | None] = {}
+_chosen: dict[tuple[str, tuple[str, ...]], str | None] = {}
 """Headers met so far: clients send few different ones."""
 
 
-def _best(accept_encoding: str) -> str | None:
+def _best(accept_encoding: str, order: tuple[str, ...]) -> str | None:
     wishes = dict(map(_wish, accept_encoding.lower().split(",")))
     wishes = {_SAME.get(name, name): quality for name, quality in wishes.items()}
     others = wishes.get("*", 0.0)
-    offered = {name: wishes.get(name, others) for name in _COMPRESS}
+    offered = {name: wishes.get(name, others) for name in order}
     best = max(offered, key=offered.__getitem__)
     # What is not named is as welcome as can be only where nothing else is asked for.
     return best if offered[best] > 0 and offered[best] >= wishes.get("identity", 0.0) else None

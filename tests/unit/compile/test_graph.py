@@ -68,7 +68,7 @@ def test_the_normal_quantile_is_exact() -> None:
     np.testing.assert_allclose(run(normal_quantile, levels), stats.norm.ppf(levels), rtol=1e-13)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     marks=st.lists(st.integers(-5, 5), min_size=2, max_size=7),
     x=st.lists(st.floats(-8, 8) | st.sampled_from([np.nan, np.inf, -np.inf]), min_size=1, max_size=12),

@@ -149,7 +149,7 @@ def test_outputs_wished_as_binary_are_still_accepted_since_clients_read_both() -
 
 def test_shared_memory_is_not_offered() -> None:
     parameters = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
-    with pytest.raises(NotOffered, match="JSON"):
+    with pytest.raises(NotOffered, match="shared memory"):
         ask(one_column(Kind.FLOAT64), {"name": "c", "datatype": "FP64", "shape": [1], "parameters": parameters})
 
 

@@ -78,7 +78,7 @@ def test_strange_texts_are_unseen_ones(text: str) -> None:
     assert OnnxRuntime(model(), FORM, SCHEMA).predict(frame([text]))["day_code"].tolist() == ["other"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text() | st.none() | st.just("mon"), min_size=1, max_size=5))
 def test_only_the_known_text_is_known(days: list[str | None]) -> None:
     names = {"mon": "mon", None: "missing"}

@@ -339,3 +339,25 @@ def test_labels_are_kept(app: Application, kept: Kept) -> None:
     ):
         assert post(app, "/labels", bad).status == 400
     assert len(kept.labels) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "encoding"),
+    [
+        ("/openapi.json", "zstd"),
+        ("/v2/models/live", None),  # what Triton's asyncio client asks for and reads as it comes
+        ("/nothing/" + "x" * 5000, None),
+    ],
+)
+def test_only_what_every_client_unpacks_is_compressed(app: Application, path: str, encoding: str | None) -> None:
+    answered = run(ask(app, "GET", path, headers={"accept-encoding": "gzip, deflate, zstd"}))
+    assert answered.headers.get("content-encoding") == encoding
+
+
+def test_the_clients_of_the_protocol_get_what_they_know(app: Application) -> None:
+    tensors = [{"name": name, "datatype": "FP64", "shape": [99], "data": [0.5] * 99} for name in ("x0", "x1", "x2")]
+    tensors.append({"name": "carrier", "datatype": "BYTES", "shape": [99], "data": ["UA"] * 99})
+    answered = post(app, "/v2/models/live/infer", {"inputs": tensors}, accept_encoding="gzip, deflate, br, zstd")
+    assert answered.headers["content-encoding"] == "gzip"
+    answered = post(app, "/predict/live", {"rows": [ROW] * 99}, accept_encoding="gzip, deflate, br, zstd")
+    assert answered.headers["content-encoding"] == "zstd"

@@ -6,7 +6,7 @@ import random
 import timeit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.serving.costs import MEMORY, CostModel
@@ -22,7 +22,6 @@ def learnt(one: float, more: float, sizes: list[int], model: CostModel, noise: f
     return model
 
 
-@settings(deadline=None)
 @given(SECONDS, SECONDS, BATCHES)
 def test_neither_number_is_ever_negative_or_no_number(
     one: float, more: float, batches: list[tuple[int, float]]
@@ -35,7 +34,6 @@ def test_neither_number_is_ever_negative_or_no_number(
     assert model.seconds(2) >= model.seconds(1) >= 0
 
 
-@settings(deadline=None)
 @given(SECONDS, SECONDS)
 def test_what_it_was_told_first_is_forgotten(one: float, more: float) -> None:
     model = CostModel(one, more)
@@ -44,7 +42,6 @@ def test_what_it_was_told_first_is_forgotten(one: float, more: float) -> None:
     assert model.one + model.more <= (one + more) * 0.5 + 1e-12
 
 
-@settings(deadline=None)
 @given(st.floats(1e-5, 1e-2), st.floats(0, 1e-4), st.lists(st.integers(1, 500), min_size=2, max_size=20, unique=True))
 def test_it_finds_the_line_that_batches_lie_on(one: float, more: float, sizes: list[int]) -> None:
     model = learnt(one, more, sizes * 200, CostModel(one * 3, more / 3))
