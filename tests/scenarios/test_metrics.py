@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 import compiled_bundles
 from modelyard.cli.app import app
-from serving_process import PATIENCE, ServingProcess, serving, until
+from modelyard.domain.desired import Deployment, DesiredState
+from serving_process import PATIENCE, ControlPlane, ServingProcess, serving, until
 
 CONNECTIONS, CALLS = 6, 20
 GOOD = json.dumps({"rows": [{"x0": 0.5, "x1": 0, "x2": 0, "carrier": "UA"}] * 2}).encode()
@@ -92,6 +97,17 @@ def test_the_counts_of_all_workers_are_those_of_all_calls(server: ServingProcess
     assert now["modelyard_version_ready", "1", ""] == 1
 
 
+def test_openmetrics_is_told_to_those_who_ask_for_it(server: ServingProcess) -> None:
+    asked = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"}
+    reply = server.ask("GET", "/metrics", headers=asked)
+    assert reply.headers["content-type"].startswith("application/openmetrics-text")
+    assert reply.body.endswith(b"# EOF\n")
+    names = {family.name for family in read_openmetrics(reply.body.decode())}
+    plain = server.ask("GET", "/metrics", headers={"Accept": "text/plain"})
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert names == {family.name for family in text_string_to_metric_families(plain.body.decode())}
+
+
 def test_no_counter_goes_back_whichever_worker_is_asked(server: ServingProcess) -> None:
     """Each look is on a connection of its own, and so at whichever worker takes it."""
     last = 0.0
@@ -116,6 +132,30 @@ def test_the_status_page_tells_the_counts_by_version(server: ServingProcess) -> 
     assert (version["rows"], version["in_flight"], version["restarts"]) == (2 * version["requests"], 0, 0)
     assert 0 < version["p50_ms"] <= version["p99_ms"]
     assert version["batch_rows"] == 2.0
+
+
+def test_counts_go_on_when_the_only_worker_is_killed_and_when_a_version_is_replaced(tmp_path: Path) -> None:
+    bundles = [compiled_bundles.write_compiled(tmp_path / str(number), bias=float(number)) for number in (1, 2)]
+    wanted = [Deployment("toy", "toy", number, one.digest, str(one.path)) for number, one in enumerate(bundles, 1)]
+    control = ControlPlane(DesiredState(1, (wanted[0],)))
+    control.start()
+    total = ("modelyard_requests_total", "1", "")
+    with serving(tmp_path / "server", "--desired", control.url, "--workers", "1") as server:
+        server.wait_ready()
+        call(server, [("/predict/toy", GOOD)] * 7)
+        assert samples(server)[total] == 7
+        [worker] = ready_workers(server)
+        os.kill(worker["pid"], signal.SIGKILL)
+        until(lambda: [one["pid"] for one in ready_workers(server)] not in ([], [worker["pid"]]), "another worker")
+        assert samples(server)[total] == 7
+        call(server, [("/predict/toy", GOOD)])
+        control.state = DesiredState(2, (wanted[1],))
+        until(lambda: server.get("/status/toy").json["deployments"][0]["version"] == 2, "the second version answers")
+        call(server, [("/predict/toy", GOOD)])
+        now = samples(server)
+        assert (now[total], now["modelyard_requests_total", "2", ""]) == (8, 1)
+        assert ("modelyard_version_ready", "1", "") not in now
+    control.stop()
 
 
 def run_top(*words: str) -> tuple[int, str, str]:

@@ -245,11 +245,11 @@ def status(services: Services, target: Target, body: bytes) -> Reply:
     return json_reply({**msgspec.to_builtins(seen), **facts})
 
 
-def metrics(services: Services, target: Target, body: bytes) -> Reply:
-    """The counts of all workers as Prometheus text."""
+def metrics(services: Services, target: Target, body: bytes, accept: str = "") -> Reply:
+    """The counts of all workers as Prometheus text, or as OpenMetrics where `accept` asks for it."""
     from modelyard.serving.metrics import exposition
 
-    text, content_type = exposition(services.counts())
+    text, content_type = exposition(services.counts(), accept)
     return Reply(200, text, content_type=content_type.encode())
 
 

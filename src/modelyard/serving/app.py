@@ -15,7 +15,7 @@ from modelyard.domain.records import WireForm
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.protocol.forms import FORMS, form_of
 from modelyard.protocol.media import PLAIN, Media
-from modelyard.serving.actions import ACTIONS, Services
+from modelyard.serving.actions import ACTIONS, Services, metrics
 from modelyard.serving.answering import Answering
 from modelyard.serving.compression import KNOWN_FIRST, QUICK_FIRST, compressed, decompressed
 from modelyard.serving.exchange import Done, Incoming, Ticket
@@ -89,7 +89,11 @@ class Application:
     def _dispatch(self, request: Request, target: Target, respond: Done) -> Ticket | None:
         if target.action in FORMS:
             return self._predict(request, target, respond)
-        respond(ACTIONS[target.action](self.services, target, request.body))
+        if target.action == "metrics":
+            accept = request.headers.get(b"accept", b"").decode("latin-1")
+            respond(metrics(self.services, target, request.body, accept))
+        else:
+            respond(ACTIONS[target.action](self.services, target, request.body))
         return None
 
     def _predict(self, request: Request, target: Target, respond: Done) -> Ticket:

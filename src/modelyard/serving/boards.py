@@ -16,10 +16,19 @@ from typing import TypeVar
 
 import msgspec
 
-from modelyard.serving.meters import MeterSnapshot, fold, merge
+from modelyard.serving.meters import KEPT_CLOSED, MeterSnapshot, fold, merge
 from modelyard.serving.status import DeploymentStatus, PlaneStatus, State, VersionStatus
 
 _BOARD, _RETIRED, _CREW = ".board", "retired", "crew"
+
+TOLD_SECONDS = 300.0
+"""How long the counts of a version are told after it stopped answering everywhere; whoever reads them sees the last."""
+
+TOLD_ENDED = 24
+"""How many versions that stopped answering are told at most, the latest of them.
+
+Fewer than any process keeps: what is told has not been put together anywhere, so that nothing that is told goes back.
+"""
 
 
 class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +118,7 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     """The whole data plane: what holds for all living workers, and all counts there ever were.
 
     `versions` has one entry a version that some living worker has open, its memory added over workers; `current` are
-    the keys of the meters that a living worker keeps one by one.
+    the keys of the meters that are told one by one: see `told`.
     """
 
     status: PlaneStatus
@@ -125,13 +134,9 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     def told(self) -> tuple[MeterSnapshot, ...]:
         """The counts to tell one by one: of each version, and of the calls that reached none (with empty names).
 
-        Versions that no worker keeps counts of any more are left out, as a series that ends is.
+        A version that stopped answering is left out some time later (see `TOLD_SECONDS`), as a series that ends is.
         """
-        return merge(
-            msgspec.structs.replace(meter, digest="")
-            for meter in self.meters
-            if meter.key in self.current and (meter.version or not meter.deployment)
-        )
+        return merge(msgspec.structs.replace(meter, digest="") for meter in self.meters if meter.key in self.current)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -195,6 +200,7 @@ def retire(folder: Path, pids: Collection[int]) -> None:
         lives = (*sorted(counted), *(board.life for board in fresh))
         retired = with_gone(boards.retired, fresh)
         kept = {meter.key for board in boards.workers if board not in gone for meter in board.meters}
+        kept |= {meter.key for meter in _latest(retired.meters, KEPT_CLOSED)}
         retired = msgspec.structs.replace(retired, lives=lives, meters=fold(retired.meters, kept))
         _put(folder, _RETIRED, _ENCODER.encode(retired))
     for board in gone:
@@ -224,7 +230,7 @@ def with_gone(retired: Retired, gone: Iterable[Board]) -> Retired:
         retired = Retired(
             lives=retired.lives,
             workers=retired.workers + 1,
-            meters=merge([*retired.meters, *(meter.without_gauges() for meter in board.meters)]),
+            meters=merge([*retired.meters, *(meter.left(board.written) for meter in board.meters)]),
             accepted=retired.accepted + board.accepted,
             records_written=retired.records_written + board.records_written,
             records_failed=retired.records_failed + board.records_failed,
@@ -241,17 +247,31 @@ def combine(boards: Boards, alive: Collection[int], now: float) -> Merged:
     there = sorted((board for board in boards.workers if board.life not in counted), key=lambda board: board.worker)
     here = [board for board in there if board.pid in alive]
     retired = with_gone(boards.retired, (board for board in there if board.pid not in alive))
+    meters = merge([*retired.meters, *(meter for board in here for meter in board.meters)])
     return Merged(
         status=merge_status([(board.worker, _told(board, now)) for board in here]),
         workers=tuple(_worker(board, now) for board in here),
-        meters=merge([*retired.meters, *(meter for board in here for meter in board.meters)]),
+        meters=meters,
         versions=_versions(here),
-        current=frozenset(meter.key for board in here for meter in board.meters),
+        current=_current(meters, now),
         accepted=retired.accepted + sum(board.accepted for board in here),
         worker_restarts=boards.crew.restarts if boards.crew is not None else 0,
         records_written=retired.records_written + sum(board.records_written for board in here),
         records_failed=retired.records_failed + sum(board.records_failed for board in here),
     )
+
+
+def _current(meters: Sequence[MeterSnapshot], now: float) -> frozenset[tuple[str, str, int, str]]:
+    """The keys of the meters that are told one by one."""
+    there = [meter for meter in meters if not meter.deployment or (meter.version and not meter.ended)]
+    gone = [one for one in _latest(meters, TOLD_ENDED) if now - one.ended < TOLD_SECONDS]
+    return frozenset(meter.key for meter in (*there, *gone))
+
+
+def _latest(meters: Iterable[MeterSnapshot], most: int) -> list[MeterSnapshot]:
+    """The versions that stopped answering last."""
+    ended = (meter for meter in meters if meter.version and meter.ended)
+    return sorted(ended, key=lambda meter: (meter.ended, meter.key), reverse=True)[:most]
 
 
 def _told(board: Board, now: float) -> PlaneStatus:

@@ -34,12 +34,12 @@ class VersionCounters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def counters(merged: Merged, only: str | None = None) -> tuple[VersionCounters, ...]:
-    """One entry for each version that some living worker keeps counts of; `only` those of one deployment."""
+    """One entry for each version that the metrics tell of; `only` those of one deployment."""
     memory = {(one.deployment, one.model, one.version, one.digest): one.memory_bytes for one in merged.versions}
     return tuple(
         _of(meter, memory.get(meter.key))
         for meter in merged.meters
-        if meter.key in merged.current and only in (None, meter.deployment) and (meter.version or not meter.deployment)
+        if meter.key in merged.current and only in (None, meter.deployment)
     )
 
 

@@ -48,7 +48,7 @@ version is not there now; ``failed``: the model or the server broke; ``gone``: t
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 KEPT_CLOSED = 32
-"""Versions that no longer answer whose counts are told one by one; older ones are told together, by deployment."""
+"""Versions that no longer answer whose counts are kept one by one; those of older ones are put together."""
 
 
 def reason_of(error: BaseException) -> Reason:
@@ -112,6 +112,7 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The counts of one version in one deployment at one moment. Times are nanoseconds, `batch_ns` one a class of rows.
 
     `version` 0 stands for versions that no longer answer, or, with `deployment` empty too, for calls that reached none.
+    `ended` is when the version stopped answering, of ``time.monotonic()``; 0 while it answers somewhere.
     """
 
     deployment: str
@@ -135,6 +136,7 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     restarts: int = 0
     last_ns: int = 0
+    ended: float = 0.0
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -170,11 +172,12 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
             in_flight=self.in_flight + other.in_flight,
             restarts=self.restarts + other.restarts,
             last_ns=max(self.last_ns, other.last_ns),
+            ended=max(self.ended, other.ended) if self.ended and other.ended else 0.0,
         )
 
-    def without_gauges(self) -> MeterSnapshot:
-        """The same with nothing in flight: what is left of a process that is gone."""
-        return msgspec.structs.replace(self, in_flight=0)
+    def left(self, at: float) -> MeterSnapshot:
+        """What is left of it when its process is gone since `at`: nothing is in flight, and nothing answers there."""
+        return msgspec.structs.replace(self, in_flight=0, ended=self.ended or at)
 
 
 def fold(snapshots: Iterable[MeterSnapshot], kept: Collection[tuple[str, str, int, str]]) -> tuple[MeterSnapshot, ...]:
@@ -205,7 +208,8 @@ class Meter:
     """Counts the calls of one version in one deployment. Used on the event loop's thread only.
 
     `in_flight` is raised by whoever takes a call in and lowered when it has ended, however it ended. `restarts` is
-    raised by whoever brings the model's own process back, in whatever thread, if it is always the same.
+    raised by whoever brings the model's own process back, in whatever thread, if it is always the same. `users` and
+    `ended` belong to the `Meters` that it is from.
     """
 
     __slots__ = (
@@ -225,14 +229,17 @@ class Meter:
         "_rows",
         "_total",
         "_untouched",
+        "ended",
         "in_flight",
         "key",
         "restarts",
+        "users",
     )
 
     def __init__(self, deployment: str = "", model: str = "", version: int = 0, digest: str = "") -> None:
         self.key = (deployment, model, version, digest)
-        self.in_flight = self.restarts = 0
+        self.in_flight = self.restarts = self.users = 0
+        self.ended = 0.0
         self._answered = self._rows = self._bytes_in = self._bytes_out = self._last_ns = 0
         # One list a histogram: a count for each class, the last of them unbounded, and after these the sum.
         self._queue, self._decode, self._compute, self._encode, self._total = (
@@ -300,7 +307,8 @@ class Meter:
     def snapshot(self) -> MeterSnapshot:
         """All counts as they are now."""
         kept = self._untouched
-        if kept is not None and (kept.in_flight, kept.restarts) == (self.in_flight, self.restarts):
+        now = (self.in_flight, self.restarts, self.ended)
+        if kept is not None and (kept.in_flight, kept.restarts, kept.ended) == now:
             return kept
         deployment, model, version, digest = self.key
         kept = self._untouched = MeterSnapshot(
@@ -325,6 +333,7 @@ class Meter:
             in_flight=self.in_flight,
             restarts=self.restarts,
             last_ns=self._last_ns,
+            ended=self.ended,
         )
         return kept
 
@@ -348,7 +357,10 @@ class Meters:
         self._older: tuple[MeterSnapshot, ...] = ()
 
     def of(self, deployment: str, model: str, version: int, digest: str) -> Meter:
-        """The meter of that version in that deployment: always the same one while it is kept."""
+        """The meter of that version in that deployment: always the same one while it is kept.
+
+        Each use has to be ended with `closed`.
+        """
         key = (deployment, model, version, digest)
         with self._lock:
             meter = self._meters.get(key)
@@ -356,13 +368,19 @@ class Meters:
                 meter = self._meters[key] = Meter(*key)
             elif meter in self._closed:
                 self._closed.remove(meter)
+            meter.users, meter.ended = meter.users + 1, 0.0
             return meter
 
     def closed(self, meter: Meter) -> None:
-        """The version no longer answers and has no call left. Its counts stay; those of long ago are told together."""
+        """A use has ended; after the last one the version no longer answers and has no call left.
+
+        Its counts stay; those of long ago are put together.
+        """
         with self._lock:
-            if meter in self._closed:
+            meter.users -= 1
+            if meter.users > 0 or meter in self._closed:
                 return
+            meter.ended = time.monotonic()
             self._closed.append(meter)
             while len(self._closed) > KEPT_CLOSED:
                 oldest = self._closed.popleft()

@@ -226,7 +226,8 @@ def _responses(action: Action) -> dict[str, Any]:
 
 def _answer(action: Action) -> dict[str, Any]:
     if action == "metrics":
-        return {"description": "Prometheus text.", "content": {"text/plain": {"schema": _TEXT}}}
+        content = {kind: {"schema": _TEXT} for kind in ("text/plain", "application/openmetrics-text")}
+        return {"description": "Prometheus text, or OpenMetrics where `Accept` asks for it.", "content": content}
     answer = _response("The answer.", _ANSWERS[action])
     if action == "oip":
         answer["content"][BINARY] = {}

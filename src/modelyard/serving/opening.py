@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +75,8 @@ def open_version(
     except BaseException:
         runtime.close()
         raise
-    meter = (meters or Meters()).of(deployment.name, deployment.model, deployment.version, bundle.digest)
+    meters = meters or Meters()
+    meter = meters.of(deployment.name, deployment.model, deployment.version, bundle.digest)
     return ServedVersion(
         deployment,
         bundle.manifest,
@@ -85,6 +87,7 @@ def open_version(
         meter,
         alone=alone,
         cost=cost,
+        closed=partial(meters.closed, meter),
     )
 
 

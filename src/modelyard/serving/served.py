@@ -104,6 +104,8 @@ class ServedVersion:
     cost: CostModel = field(default_factory=lambda: CostModel(one=1e-3, more=0.0))
     alone: str = ""
     """Why its calls may not be computed together; empty when they may."""
+    closed: Callable[[], None] = lambda: None
+    """Called when it is closed, and with it the counting of its calls."""
     lane: Lane | None = None
     _bytes_a_row: float = 0.0
     _loop: asyncio.AbstractEventLoop | None = None
@@ -175,6 +177,7 @@ class ServedVersion:
                 self._loop.call_soon_threadsafe(self.lane.close)
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.runtime.close()
+        self.closed()
 
 
 def no_rows(schema: Schema, outputs: Sequence[str] | None) -> Answers:

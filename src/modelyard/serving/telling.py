@@ -15,6 +15,12 @@ from modelyard.serving.plane import DataPlane
 from modelyard.serving.slots import Slot
 from modelyard.serving.status import PlaneStatus
 
+PUBLISH_SECONDS = 0.5
+"""Seconds between two boards at most."""
+
+SHARE = 100
+"""Between two boards passes so many times what making one takes, or more."""
+
 _log = logging.getLogger("modelyard.serving")
 
 
@@ -36,6 +42,8 @@ class Telling:
         self._life, self._began = boards.new_life(index), time.time()
         self.published = 0.0
         """When that was last tried, of ``time.monotonic()``."""
+        self.pause = 0.0
+        """Seconds to let pass until the next one: counts made meanwhile are lost if this process is killed."""
         self.alone = False
         """Whether nobody is left who would read it: that it cannot be written is then not worth a word."""
 
@@ -66,6 +74,7 @@ class Telling:
         except OSError as error:
             if not self.alone:
                 _log.error("worker %d cannot tell of itself: %s", self._index, error)
+        self.pause = min(SHARE * (time.monotonic() - self.published), PUBLISH_SECONDS)
 
 
 def _versions(status: PlaneStatus) -> tuple[boards.VersionFacts, ...]:

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from modelyard.serving.rpc.server import Listening
 
 BEAT_SECONDS = 0.1
-PUBLISH_SECONDS = 0.5
 SWEEP_SECONDS = 1.0
 
 ORPHAN_SECONDS = 5.0
@@ -288,7 +287,7 @@ class _Worker:
             self._swept = now
             self._connections.sweep()
         shown = self._changed()
-        if shown != self._shown or now - self._telling.published >= PUBLISH_SECONDS:
+        if shown != self._shown or now - self._telling.published >= self._telling.pause:
             self._shown = shown
             self._telling.publish()
 

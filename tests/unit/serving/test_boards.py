@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from modelyard.serving.boards import (
     STALE_SECONDS,
+    TOLD_ENDED,
+    TOLD_SECONDS,
     Board,
     Boards,
     Crew,
@@ -31,7 +33,7 @@ from modelyard.serving.boards import (
     read_all,
     retire,
 )
-from modelyard.serving.meters import Meter, Meters
+from modelyard.serving.meters import KEPT_CLOSED, Meter, Meters, MeterSnapshot
 from modelyard.serving.status import DeploymentStatus, PlaneStatus, State, VersionStatus
 
 
@@ -199,14 +201,67 @@ def test_retired_counts_are_there_once_whatever_is_killed_when(tmp_path: Path) -
 
 def test_retired_counts_of_versions_that_nobody_serves_are_told_together(tmp_path: Path) -> None:
     publish(tmp_path, board(0, calls=2))
-    for life in range(3):
+    for life in range(KEPT_CLOSED + 3):
         meter = Meter("flights", "delay", 10 + life, "")
         meter.answered(1, 1, 1, 1, 1, 1)
-        publish(tmp_path, board(1, pid=200 + life, meters=(meter.snapshot(),)))
+        publish(tmp_path, board(1, pid=200 + life, meters=(meter.snapshot(),), written=50.0 + life))
         retire(tmp_path, {200 + life})
     retired = read_all(tmp_path).retired
-    assert [(one.version, one.answered) for one in retired.meters] == [(0, 3)]
-    assert retired.workers == 3
+    assert [(one.version, one.answered) for one in retired.meters] == [
+        (0, 3),
+        *((10 + life, 1) for life in range(3, KEPT_CLOSED + 3)),
+    ]
+    assert retired.workers == KEPT_CLOSED + 3
+
+
+def ended(life: int, calls: int, at: float) -> MeterSnapshot:
+    meter = Meter("flights", "delay", life, "")
+    for _ in range(calls):
+        meter.answered(1, 1, 1, 1, 1, 1)
+    meter.ended = at
+    return meter.snapshot()
+
+
+def told(boards: Boards, alive: set[int], now: float) -> dict[int, int]:
+    """Calls of each version that is told at that moment."""
+    return {meter.version: meter.answered for meter in combine(boards, alive, now).told() if meter.deployment}
+
+
+def test_a_replaced_version_is_told_for_a_while_and_never_with_less() -> None:
+    one = board(0, meters=(ended(1, 2, 100.0), ended(2, 1, 0.0)))
+    other = board(1, meters=(ended(1, 3, 0.0),))
+    assert told(Boards(workers=(one, other)), {100, 101}, 1e6) == {1: 5, 2: 1}, "one worker still answers with it"
+    other = board(1, meters=(ended(1, 4, 120.0), ended(2, 1, 0.0)))
+    both = Boards(workers=(one, other))
+    assert told(both, {100, 101}, 120.0 + TOLD_SECONDS - 1) == {1: 6, 2: 2}
+    assert told(both, {100, 101}, 120.0 + TOLD_SECONDS + 1) == {2: 2}
+    assert told(both, {100}, 120.0) == {1: 6, 2: 2}, "a worker was killed"
+
+
+def test_counts_of_the_only_worker_survive_it(tmp_path: Path) -> None:
+    publish(tmp_path, board(0, calls=3))
+    retire(tmp_path, {100})
+    assert told(read_all(tmp_path), set(), 51.0) == {1: 3}, "none has come in its place yet"
+    publish(tmp_path, board(0, calls=2, pid=200))
+    assert told(read_all(tmp_path), {200}, 1e6) == {1: 5}
+
+
+@given(st.integers(1, 3 * KEPT_CLOSED), st.integers(0, 3))
+def test_what_is_told_has_not_been_put_together_anywhere(swaps: int, behind: int) -> None:
+    """Two workers go through versions, one of them a little behind; each keeps only so many."""
+    boards = []
+    for worker, done in enumerate((swaps, max(swaps - behind, 0))):
+        meters = Meters()
+        for number in range(1, done + 2):
+            meter = meters.of("flights", "delay", number, "")
+            meter.answered(1, 1, 1, 1, 1, 1)
+            if number <= done:
+                meters.closed(meter)
+                meter.ended = 1.0 + number + worker / 2
+        boards.append(board(worker, meters=meters.snapshots()))
+    seen = told(Boards(workers=tuple(boards)), {100, 101}, float(swaps))
+    assert len(seen) > min(swaps, TOLD_ENDED)
+    assert {count for number, count in seen.items() if number <= swaps - behind} <= {2}
 
 
 def test_who_lives() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelyard.serving.boards import Board, Boards, VersionFacts, combine
+from modelyard.serving.boards import TOLD_SECONDS, Board, Boards, VersionFacts, combine
 from modelyard.serving.counters import counters
 from modelyard.serving.meters import Meters
 from modelyard.serving.status import PlaneStatus
@@ -29,7 +29,7 @@ def board(worker: int, calls: int, memory: int | None) -> Board:
         pid=worker,
         life=str(worker),
         started=0.0,
-        written=0.0,
+        written=1.0,
         status=status,
         meters=meters.snapshots(),
         versions=(facts,),
@@ -51,7 +51,9 @@ def test_counts_of_all_workers_are_told_by_version() -> None:
     assert msgspec.json.encode(live)
 
 
-def test_versions_that_only_the_dead_had_are_left_out() -> None:
+def test_versions_that_only_the_dead_had_are_left_out_after_a_while() -> None:
     gone = combine(Boards(workers=(board(0, 3, None), board(1, 1, None))), {0}, 0.0)
     assert counters(gone, "live")[0].requests == 4
-    assert counters(combine(Boards(workers=(board(0, 3, None),)), (), 0.0)) == ()
+    nobody = Boards(workers=(board(0, 3, None),))
+    assert [one.requests for one in counters(combine(nobody, (), TOLD_SECONDS / 2), "live")] == [3]
+    assert counters(combine(nobody, (), 2 * TOLD_SECONDS), "live") == ()

@@ -149,6 +149,7 @@ def test_versions_that_no_longer_answer_keep_their_counts() -> None:
         assert meters.of("a", "a", version, "") is meter
         meter.answered(2, 1, 1, 1, 1, 5)
         meters.closed(meter)
+        assert not meter.ended, "it is still in use"
         meters.closed(meter)
         assert sum(one.answered for one in meters.snapshots()) == version
     snapshots = meters.snapshots()
@@ -160,7 +161,9 @@ def test_a_version_that_answers_again_goes_on_counting() -> None:
     meters = Meters()
     meter = meters.of("a", "a", 1, "")
     meters.closed(meter)
+    assert meter.snapshot().ended > 0
     assert meters.of("a", "a", 1, "") is meter
+    assert meter.snapshot().ended == 0
     for version in range(2, KEPT_CLOSED + 3):
         meters.closed(meters.of("a", "a", version, ""))
     meter.refused("failed")
