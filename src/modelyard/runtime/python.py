@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import msgspec
 
+from modelyard.domain.deaths import Death, ended_how
 from modelyard.domain.frame import Answers, Frame
 from modelyard.domain.manifest import Manifest
 from modelyard.errors import EnvironmentFailed, ModelFailed, RowsRefused, RuntimeLost
@@ -305,8 +306,9 @@ class _Process:
             self.kill()
         self._reader.join(0.2)
         status = self._child.returncode
+        how = "is gone" if status is None else ended_how(Death(status))
         tail = "\n".join(self._printed)
-        return f"the model's process {_how_it_ended(status)}" + (f"; it last printed:\n{tail}" if tail else "")
+        return f"the model's process {how}" + (f"; it last printed:\n{tail}" if tail else "")
 
 
 class _Hung(Exception):
@@ -347,15 +349,6 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """Kill the process and what it started: it leads a session of its own."""
     with contextlib.suppress(OSError):
         os.killpg(child.pid, signal.SIGKILL)
-
-
-def _how_it_ended(status: int | None) -> str:
-    if status is None:
-        return "is gone"
-    if status >= 0:
-        return f"ended with status {status}"
-    names = {number.value: number.name for number in signal.Signals}
-    return f"was killed by {names.get(-status, f'signal {-status}')}"
 
 
 def _listen(printed: IO[bytes] | None, last: deque[str]) -> None:

@@ -76,7 +76,6 @@ def configure(environment: Mapping[str, str] = os.environ, stream: TextIO | None
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 class CallLog:

@@ -54,6 +54,9 @@ class Doubling:
     def alive(self) -> bool:
         return not self.dead
 
+    def ended(self) -> int | None:
+        return -9 if self.dead else None
+
     def restart(self) -> None:
         self.starts += 1
         if not self.restartable:
