@@ -1,0 +1,57 @@
+"""``python -m benchmarks.serving``: everything, or what is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.serving.bench import Bench
+from benchmarks.serving.models import MODELS
+from benchmarks.serving.peers import BASELINE, PEERS
+from benchmarks.serving.report import Report
+from benchmarks.serving.scenarios import pipelines
+
+SCENARIOS = pipelines.PARTS
+
+
+def main() -> None:
+    """Run from the command line."""
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="modelyard-benchmark-") as folder:
+        report = _run(options, Path(folder))
+    print(report.as_json() if options.json else report.as_text())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one; may be repeated")
+    parser.add_argument("--model", action="append", choices=MODELS, help="only this pipeline; may be repeated")
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--peer", action="append", choices=[*names, "none"], help="only this peer; may be repeated")
+    parser.add_argument("--seconds", type=float, help="how long each load is counted")
+    parser.add_argument("--rounds", type=int, help="how often all servers are driven in turn")
+    parser.add_argument("--quick", action="store_true", help="one short round beside the baseline alone")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, folder: Path) -> Report:
+    names: Sequence[str] = options.peer or ([BASELINE] if options.quick else [peer.name for peer in PEERS])
+    bench = Bench(
+        folder,
+        options.model or MODELS,
+        [peer for peer in PEERS if peer.name in names],
+        options.seconds or (1.0 if options.quick else 2.0),
+        options.rounds or (1 if options.quick else 2),
+    )
+    wanted = options.scenario or SCENARIOS
+    parts = [part for part in pipelines.PARTS if part in wanted]
+    if parts:
+        pipelines.measure(bench, parts)
+    return bench.report
+
+
+if __name__ == "__main__":
+    main()
