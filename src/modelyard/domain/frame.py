@@ -54,6 +54,9 @@ class Vector:
 class Frame:
     """A table by column, in the order of the schema.
 
+    `scalars` may hold the values of a single row of plain columns once more, as Python objects in the same order, with
+    None for what is missing: whoever can compute from these needs no arrays.
+
     >>> frame = Frame({"temp": Vector(np.array([21.5, np.nan]))}, rows=2)
     >>> frame.take(slice(0, 1)).rows
     1
@@ -61,6 +64,7 @@ class Frame:
 
     columns: Mapping[str, Vector]
     rows: int
+    scalars: tuple[Any, ...] | None = None
 
     def __getitem__(self, name: str) -> Vector:
         return self.columns[name]
@@ -72,7 +76,15 @@ class Frame:
 
     def row(self, index: int) -> Frame:
         """A table of the one row at `index`."""
-        return self.take(slice(index, index + 1))
+        row = self.take(slice(index, index + 1))
+        return Frame(row.columns, 1, _scalars(row.columns))
+
+
+def _scalars(columns: Mapping[str, Vector]) -> tuple[Any, ...] | None:
+    """The values of the only row there is; None where a column is no plain one, or holds moments in time."""
+    if any(vector.values.ndim != 1 or vector.values.dtype.kind == "M" for vector in columns.values()):
+        return None
+    return tuple([None if vector.is_missing()[0] else vector.values.tolist()[0] for vector in columns.values()])
 
 
 def concat_vectors(parts: Sequence[Vector]) -> Vector:

@@ -22,57 +22,17 @@ from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, 
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
 from modelyard.protocol.binary import FIXED, raw_of, read_raw, row_shape, with_length
+from modelyard.protocol.infer import (
+    InferRequest,
+    InferResponse,
+    InputTensor,
+    OutputTensor,
+    Parameters,
+    WantedOutput,
+)
+from modelyard.protocol.quick import Tensors
 from modelyard.protocol.table import Call, ColumnReader, TableReader, checked_shape, shaped
 from modelyard.protocol.values import convert, flatten, read_values, reader_of, shown, write_values
-
-Parameters = dict[str, Any]
-
-
-class InputTensor(msgspec.Struct):
-    """One tensor of a request."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[Any] | None = None
-    parameters: Parameters | None = None
-
-
-class WantedOutput(msgspec.Struct):
-    """One output that a request asks for."""
-
-    name: str
-    parameters: Parameters | None = None
-
-
-class InferRequest(msgspec.Struct, omit_defaults=True):
-    """The body of an inference request. Unknown members are ignored."""
-
-    inputs: list[InputTensor]
-    id: str | None = None
-    outputs: list[WantedOutput] | None = None
-    parameters: Parameters | None = None
-
-
-class OutputTensor(msgspec.Struct, omit_defaults=True):
-    """One tensor of a response."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[Any] | None = None
-    parameters: Parameters | None = None
-
-
-class InferResponse(msgspec.Struct, omit_defaults=True):
-    """The body of an inference response."""
-
-    model_name: str
-    outputs: list[OutputTensor]
-    model_version: str | None = None
-    id: str | None = None
-    parameters: Parameters | None = None
-
 
 _SCHEMAS = msgspec.json.Decoder(Schema)
 _REQUESTS = msgspec.json.Decoder(InferRequest)
@@ -87,6 +47,7 @@ BINARY_SIZE = "binary_data_size"
 LENGTH_HEADER = "inference-header-content-length"
 """Header with the length of the JSON part of a body that goes on with tensors."""
 
+_NONE: frozenset[str] = frozenset()
 _KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
 _HALVES = ("FP16", "BF16")
 
@@ -106,7 +67,12 @@ def read_request(body: bytes, reader: TableReader, json_length: int | None = Non
         NotOffered: when it uses an extension that is not there.
     """
     tail = None
-    if json_length is not None:
+    if json_length is None:
+        quick = reader.quick.tensors(body)
+        if quick is not None:
+            frame, read = quick
+            return _call(frame, read, reader.schema, checked=reader.quick.checks)
+    else:
         if not 0 <= json_length <= len(body):
             raise InvalidRequest(
                 f"{LENGTH_HEADER}: expected 0 to {len(body)}, the length of the body; got {json_length}"
@@ -119,9 +85,13 @@ def read_request(body: bytes, reader: TableReader, json_length: int | None = Non
     frame = _frame(request.inputs, reader, tail)
     if tail is not None and tail.rest:
         raise InvalidRequest(f"{len(tail.rest)} bytes follow the last binary tensor; check {BINARY_SIZE} of each")
-    outputs = None if request.outputs is None else _wanted(request.outputs, reader.schema)
+    return _call(frame, request, reader.schema)
+
+
+def _call(frame: Frame, request: InferRequest | Tensors, schema: Schema, *, checked: bool = False) -> Call:
+    outputs = None if request.outputs is None else _wanted(request.outputs, schema)
     words = bool(request.parameters) and _wants_words(request.parameters or {})
-    return Call(frame, outputs, request.id, (), words, _wanted_raw(request, reader.schema))
+    return Call(frame, outputs, request.id, (), words, _wanted_raw(request, schema), checked)
 
 
 class _Tail:
@@ -170,11 +140,11 @@ def _read_raw_request(body: bytes, reader: TableReader) -> Call:
     return Call(frame, binary=frozenset(output.name for output in reader.schema.outputs))
 
 
-def _wanted_raw(request: InferRequest, schema: Schema) -> frozenset[str]:
+def _wanted_raw(request: InferRequest | Tensors, schema: Schema) -> frozenset[str]:
     """The outputs that are to be sent as raw bytes."""
     everything = bool(request.parameters) and (request.parameters or {}).get("binary_data_output") is True
     if not request.outputs:
-        return frozenset(output.name for output in schema.outputs) if everything else frozenset()
+        return frozenset(output.name for output in schema.outputs) if everything else _NONE
     wishes = {output.name: (output.parameters or {}).get("binary_data", everything) for output in request.outputs}
     return frozenset(name for name, wish in wishes.items() if wish is True)
 

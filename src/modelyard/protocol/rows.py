@@ -13,6 +13,7 @@ from modelyard.domain.schema import Output, Scalar, Schema
 from modelyard.errors import InvalidRequest
 from modelyard.protocol import jsontext
 from modelyard.protocol.oip import read_output
+from modelyard.protocol.quick import PlainRows
 from modelyard.protocol.table import Call, Source, TableReader
 from modelyard.protocol.values import shown, write_values
 
@@ -49,11 +50,16 @@ def read_request(body: bytes, reader: TableReader) -> Call:
         InvalidRequest: when it does not have the form, or ids do not fit the rows.
         InvalidInput: when rows do not fit the schema, naming the column, the row and the value.
     """
-    request = jsontext.parse_as(body, _REQUESTS)
-    frame = reader.records(request.rows)
+    quick = reader.quick.rows(body)
+    request: RowsRequest | PlainRows
+    if quick is not None:
+        frame, request = quick
+    else:
+        request = jsontext.parse_as(body, _REQUESTS)
+        frame = reader.records(request.rows)
     ids = () if request.ids is None else checked_ids(request.ids, frame.rows)
     outputs = None if request.outputs is None else checked_outputs(request.outputs, reader.schema)
-    return Call(frame, outputs, None, ids)
+    return Call(frame, outputs, None, ids, checked=quick is not None and reader.quick.checks)
 
 
 def checked_ids(ids: Sequence[str], rows: int) -> tuple[str, ...]:

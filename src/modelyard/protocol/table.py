@@ -15,6 +15,7 @@ from typing import Any
 from modelyard.domain.frame import Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Schema
 from modelyard.errors import InvalidInput, InvalidRequest
+from modelyard.protocol.quick import QuickReader
 from modelyard.protocol.values import Reader, flatten, read_values, reader_of, shown
 
 
@@ -24,6 +25,7 @@ class Call:
 
     `id` is echoed. `row_ids` are the caller's own prediction ids, one a row. `words` asks for NaN and infinities as
     bare words in the answer, where JSON has only null. `binary` names the outputs that are wanted as raw bytes.
+    `checked` says that the values have passed `modelyard.domain.checks` already, by the way in which they were read.
     """
 
     frame: Frame
@@ -32,6 +34,7 @@ class Call:
     row_ids: tuple[str, ...] = ()
     words: bool = False
     binary: frozenset[str] = frozenset()
+    checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class TableReader:
     by_name: Mapping[str, ColumnReader] = field(init=False)
     single: ColumnReader | None = field(init=False)
     """The one column of an array or series, which needs no name."""
+    quick: QuickReader = field(init=False)
 
     def __post_init__(self) -> None:
         columns = self.schema.columns
@@ -89,6 +93,7 @@ class TableReader:
             column.name: ColumnReader(column, OIP_DATATYPE[column.kind], reader_of(column)) for column in columns
         }
         object.__setattr__(self, "by_name", readers)
+        object.__setattr__(self, "quick", QuickReader(self.schema))
         unnamed = self.schema.layout in ("array", "series") and len(columns) == 1
         object.__setattr__(self, "single", readers[columns[0].name] if unnamed else None)
 

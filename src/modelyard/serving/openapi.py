@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from modelyard.protocol import invocations, oip, rows
+from modelyard.protocol import infer, invocations, rows
 from modelyard.protocol.media import BINARY, JSON
 from modelyard.serving.actions import ACTIONS, IndexRequest, LabelsRequest
 from modelyard.serving.routes import Action, Target, all_routes
@@ -55,8 +55,8 @@ _NEVER = ("load", "not offered")
 
 _STRUCTS: tuple[Any, ...] = (
     Error,
-    oip.InferRequest,
-    oip.InferResponse,
+    infer.InferRequest,
+    infer.InferResponse,
     rows.RowsRequest,
     rows.RowsResponse,
     invocations.InvocationsResponse,

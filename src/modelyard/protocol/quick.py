@@ -1,0 +1,251 @@
+"""Requests as most clients send them, read and checked in one pass by decoders that are made for the schema.
+
+A quick reader takes what fits as it stands: every column of its own JSON type, in range and of a known category. All
+else (a number written as ``NaN``, tensors in another order, a misfit) it leaves to the patient readers, which either
+understand it or say what is wrong. So it never refuses, and never lets pass what `modelyard.domain.checks` would not:
+bounds, categories and missing values are part of the types that it decodes to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import ceil, floor
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from modelyard.domain.frame import Array, Frame, Vector
+from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Schema
+from modelyard.errors import InvalidInput
+from modelyard.protocol.infer import Parameters, WantedOutput
+from modelyard.protocol.values import Reader, reader_of
+
+MOST_COLUMNS = 256
+"""Wider tables are left to the patient readers: finding members by name takes longer the more there are."""
+
+_EXACT = {Kind.FLOAT32: 2**24 - 1}
+_EXACT_DOUBLE = 2**53 - 1
+"""A whole number up to here is exact as a float. Whether a larger one is, is not seen once it has been decoded."""
+
+_LEFT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput)
+"""What tells that a body is none for a quick reader."""
+
+_Maker: TypeAlias = Callable[[Sequence[Any]], Vector]
+
+
+class PlainRows(msgspec.Struct, forbid_unknown_fields=True):
+    """``{"rows": [...]}`` with the rows as the schema's own type; see `modelyard.protocol.rows`."""
+
+    rows: list[Any]
+    ids: list[str] | None = None
+    outputs: list[str] | None = None
+
+
+class Tensors(msgspec.Struct):
+    """An inference request whose tensors come in the order of the schema; see `modelyard.protocol.oip`."""
+
+    inputs: Any
+    id: str | None = None
+    outputs: list[WantedOutput] | None = None
+    parameters: Parameters | None = None
+
+
+class QuickReader:
+    """Reads requests for one schema. Made once a version.
+
+    `checks` tells whether what it reads has passed all that the schema asks of values.
+
+    >>> schema = Schema("dataframe", (Column("temp", Kind.FLOAT64, nullable=True, dtype="float64"),), ())
+    >>> frame, _ = QuickReader(schema).rows(b'{"rows": [{"temp": 21.5}, {"temp": null}]}')
+    >>> frame["temp"].values.tolist()
+    [21.5, nan]
+    >>> QuickReader(schema).rows(b'{"rows": [{"temp": "warm"}]}') is None
+    True
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        columns = schema.columns
+        self._names = tuple(column.name for column in columns)
+        self._readers = {column.name: reader_of(column) for column in columns}
+        known = [_json_type(column) for column in columns]
+        self.checks = all(kind is not None for kind in known)
+        self._makers = [_maker(column, kind is not None) for column, kind in zip(columns, known, strict=True)]
+        kinds = [Any if kind is None else kind for kind in known]
+        flat = 0 < len(columns) <= MOST_COLUMNS and not any(column.shape for column in columns)
+        self._scalars = flat and self.checks and not any(column.kind is Kind.FLOAT32 for column in columns)
+        self._width = _width(schema)
+        self._unnamed = schema.layout in ("array", "series") and len(columns) == 1
+        self._rows: msgspec.json.Decoder[PlainRows] | None = None
+        self._tensors: msgspec.json.Decoder[Tensors] | None = None
+        if flat or self._width:
+            self._rows = msgspec.json.Decoder(_rows_type(schema, kinds, self._width, self._unnamed))
+            self._tensors = msgspec.json.Decoder(_tensors_type(schema, kinds, self._width))
+
+    def rows(self, body: bytes) -> tuple[Frame, PlainRows] | None:
+        """The rows of a request in the plain form, and the request; None when it has to be read patiently."""
+        if self._rows is None:
+            return None
+        try:
+            request = self._rows.decode(body)
+            return self._of_rows(request.rows), request
+        except _LEFT:
+            return None
+
+    def tensors(self, body: bytes) -> tuple[Frame, Tensors] | None:
+        """The rows of an inference request, and the request; None when it has to be read patiently."""
+        if self._tensors is None:
+            return None
+        try:
+            request = self._tensors.decode(body)
+            frame = self._of_tensors(request.inputs)
+        except _LEFT:
+            return None
+        return None if frame is None else (frame, request)
+
+    def _of_rows(self, rows: list[Any]) -> Frame:
+        if self._width:
+            return self._matrix(list(chain.from_iterable(rows)), len(rows))
+        if self._unnamed:
+            return self._table([rows], len(rows))
+        if len(rows) == 1 and self._scalars:
+            return self._one(msgspec.structs.astuple(rows[0]))
+        return self._table(list(zip(*map(msgspec.structs.astuple, rows), strict=True)), len(rows))
+
+    def _of_tensors(self, tensors: Sequence[Any]) -> Frame | None:
+        shape, data = tensors[0].shape, tensors[0].data
+        rows = shape[0] if shape else 0
+        if rows < 1:
+            return None
+        if self._width:
+            return self._matrix(data, rows) if shape == [rows, self._width] and len(data) == rows * shape[1] else None
+        shapes = ([rows], [rows, 1])
+        for tensor in tensors:
+            if len(tensor.data) != rows or tensor.shape not in shapes:
+                return None
+        if rows == 1 and self._scalars:
+            return self._one(tuple([tensor.data[0] for tensor in tensors]))
+        return self._table([tensor.data for tensor in tensors], rows)
+
+    def _one(self, row: tuple[Any, ...]) -> Frame:
+        return Frame(_RowColumns(self._readers, self._names, row), 1, row)
+
+    def _table(self, columns: Sequence[Sequence[Any]], rows: int) -> Frame:
+        made = zip(self._names, self._makers, columns, strict=True)
+        return Frame({name: make(values) for name, make, values in made}, rows)
+
+    def _matrix(self, leaves: Sequence[Any], rows: int) -> Frame:
+        vector = self._makers[0](leaves)
+        return Frame({self._names[0]: Vector(vector.values.reshape(rows, self._width))}, rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RowColumns(Mapping[str, Vector]):
+    """The columns of a single row, each made when somebody asks for it: a compiled model does not."""
+
+    readers: Mapping[str, Reader]
+    names: tuple[str, ...]
+    row: tuple[Any, ...]
+
+    def __getitem__(self, name: str) -> Vector:
+        reader = self.readers[name]
+        return reader([self.row[self.names.index(name)]], 1)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _width(schema: Schema) -> int:
+    """How many numbers a row of a matrix has; 0 for what is no matrix of floats."""
+    if len(schema.columns) != 1:
+        return 0
+    column = schema.columns[0]
+    return column.shape[0] if len(column.shape) == 1 and column.kind.is_float and column.shape[0] > 0 else 0
+
+
+def _rows_type(schema: Schema, kinds: Sequence[Any], width: int, unnamed: bool) -> Any:
+    if width:
+        row: Any = Annotated[_list_of(kinds[0]), msgspec.Meta(min_length=width, max_length=width)]
+    elif unnamed:
+        row = kinds[0]
+    else:
+        fields = [(f"column{at}", kind) for at, kind in enumerate(kinds)]
+        names = {f"column{at}": column.name for at, column in enumerate(schema.columns)}
+        row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
+    rows: Any = Annotated[_list_of(row), msgspec.Meta(min_length=1)]
+    return msgspec.defstruct("Rows", [("rows", rows)], bases=(PlainRows,), forbid_unknown_fields=True)
+
+
+def _tensors_type(schema: Schema, kinds: Sequence[Any], width: int) -> Any:
+    tensors = []
+    for column, kind in zip(schema.columns, kinds, strict=True):
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+            ("name", Literal[column.name]),
+            ("datatype", Literal[OIP_DATATYPE[column.kind]]),
+            ("shape", list[int]),
+            ("data", _list_of(kind)),
+            ("parameters", None, None),
+        ]
+        tensors.append(msgspec.defstruct("Tensor", fields))
+    return msgspec.defstruct("Request", [("inputs", tuple.__class_getitem__(tuple(tensors)))], bases=(Tensors,))
+
+
+def _list_of(kind: Any) -> Any:
+    return list.__class_getitem__(kind)
+
+
+def _json_type(column: Column) -> Any:
+    """The type of JSON values that the model takes in a column; None where types cannot say it."""
+    accepts, kind = column.accepts, column.kind
+    if kind is Kind.STRING:
+        texts = accepts.categories
+        if texts is not None and not (texts and all(type(text) is str for text in texts)):
+            return None
+        taken: Any = str if texts is None else Literal[tuple(texts)]
+    elif kind is Kind.DATETIME or accepts.categories is not None:
+        return None
+    elif kind is Kind.BOOL:
+        taken = bool
+    else:
+        low, high = _bounds(column)
+        if low > high:
+            return None
+        taken = Annotated[float if kind.is_float else int, msgspec.Meta(ge=low, le=high)]
+    return taken | None if column.nullable else taken
+
+
+def _bounds(column: Column) -> tuple[float, float]:
+    """The least and the most that a number may be, integers for integers."""
+    accepts, kind = column.accepts, column.kind
+    most = _EXACT.get(kind, _EXACT_DOUBLE)
+    low = -most if accepts.minimum is None else max(accepts.minimum, -most)
+    high = most if accepts.maximum is None else min(accepts.maximum, most)
+    if kind.is_float:
+        return float(low), float(high)
+    limits = np.iinfo(kind.numpy)
+    return max(ceil(low), int(limits.min)), min(floor(high), int(limits.max))
+
+
+def _maker(column: Column, typed: bool) -> _Maker:
+    """What makes a column of values that fit its type; such as are not `typed` are read one by one."""
+    read, dtype = reader_of(column), column.kind.numpy
+    if not typed:
+        return lambda values: read(values, 1)
+    if column.kind.is_float:
+        return lambda values: Vector(np.array(values, dtype))
+    if column.kind is Kind.STRING:
+        return lambda values: Vector(_objects(values))
+    if not column.nullable:
+        return lambda values: Vector(np.array(values, dtype))
+    return lambda values: read(values, 1)
+
+
+def _objects(values: Sequence[Any]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
