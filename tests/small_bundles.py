@@ -33,15 +33,29 @@ def write_bundle(folder: Path, name: str = "toy", content: bytes = b"first", *, 
     return write(folder, {"model/native.skops": content, **BESIDE, **nothing}, replace(_manifest(name), native=form))
 
 
-def write_line(folder: Path, name: str = "line", slope: float = 2.0, *, promised: float | None = None) -> Bundle:
-    """A compiled bundle that answers ``slope * x``; its golden set says `promised` instead, if given."""
+def write_line(
+    folder: Path, name: str = "line", slope: float = 2.0, *, promised: float | None = None, ballast: int = 0
+) -> Bundle:
+    """A compiled bundle that answers ``slope * x``; its golden set says `promised` instead, if given.
+
+    `ballast` is how many bytes of memory it takes besides.
+    """
+    heavy = np.ones(max(ballast // 8, 1))
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
-            [onnx.helper.make_node("Mul", ["x", "slope"], ["y"])],
+            [
+                onnx.helper.make_node("Gather", ["heavy", "first"], ["one"]),
+                onnx.helper.make_node("Mul", ["x", "slope"], ["z"]),
+                onnx.helper.make_node("Mul", ["z", "one"], ["y"]),
+            ],
             "line",
             [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, [None])],
             [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, [None])],
-            [onnx.helper.make_tensor("slope", onnx.TensorProto.DOUBLE, [], [slope])],
+            [
+                onnx.helper.make_tensor("slope", onnx.TensorProto.DOUBLE, [], [slope]),
+                onnx.helper.make_tensor("first", onnx.TensorProto.INT64, [], [0]),
+                onnx.numpy_helper.from_array(heavy, "heavy"),
+            ],
         ),
         opset_imports=[onnx.helper.make_opsetid("", 18)],
         ir_version=9,

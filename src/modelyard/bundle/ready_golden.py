@@ -30,6 +30,8 @@ READ_SECONDS = 120.0
 """What the other process gets; a machine that needs longer reads the golden set in the process itself."""
 
 _DIGEST_BYTES = 32
+_NICE = 10
+"""How far the other process stands back for those that answer calls."""
 
 _log = logging.getLogger("modelyard.bundle")
 
@@ -190,6 +192,7 @@ def _array(plain: _Plain) -> Array:
 def main() -> int:
     """Put a bundle's golden set into the cache of a home: what the other process does."""
     folder, digest, home = sys.argv[1:]
+    os.nice(_NICE)
     try:
         keep(open_bundle(Path(folder), expect_digest=digest), Home(Path(home)))
     except ModelyardError as error:

@@ -169,6 +169,11 @@ def _shown(value: Any) -> str:
 _rules_of: dict[int, tuple[Schema, tuple[_Rule, ...]]] = {}
 
 
+def forget(schema: Schema) -> None:
+    """Let go of what was kept to check rows of `schema` quickly; it is made anew if there are more."""
+    _rules_of.pop(id(schema), None)
+
+
 def _rules(schema: Schema) -> tuple[_Rule, ...]:
     """The rules of `schema`, made once: schemas are immutable, so their identity tells them apart."""
     found = _rules_of.get(id(schema))

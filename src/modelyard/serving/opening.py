@@ -25,6 +25,7 @@ from modelyard.protocol.table import TableReader
 from modelyard.runtime.interface import Runtime
 from modelyard.runtime.python import PythonRuntime
 from modelyard.serving.costs import CostModel
+from modelyard.serving.gentle import Turns
 from modelyard.serving.keeper import KeptRuntime
 from modelyard.serving.merging import why_alone
 from modelyard.serving.meters import Meter, Meters
@@ -47,11 +48,13 @@ def open_version(
     python: Path | None = None,
     meters: Meters | None = None,
     threads: int = 1,
+    turns: Turns | None = None,
 ) -> ServedVersion:
     """Open the deployment's bundle and prove that it answers as training did, one row at a time and as a batch.
 
     `python` is an interpreter to run native forms with, in place of a rebuilt environment, and `threads` how many
-    threads such a form may compute with; compiled ones use one. Calls are counted in `meters`.
+    threads such a form may compute with; compiled ones use one. Calls are counted in `meters`. What computes waits for
+    its turn among the `turns`, and rests between rows while calls are answered.
 
     Raises:
         BundleRefused: a file of it is not what its digest says, or the bundle is another than asked for.
@@ -63,18 +66,19 @@ def open_version(
     if not directory.is_dir():
         raise BundleRefused(f"no bundle at {deployment.bundle}; only folders of this machine can be served")
     bundle = open_bundle(directory, expect_digest=deployment.digest or None)
-    runtime = open_runtime(
-        bundle, home=home, python=python, threads=threads if bundle.manifest.runtime == "python" else 1
-    )
-    try:
-        golden = ready_golden.golden(bundle, home)
-        _prove(runtime, bundle, golden, ("single", "batch"))
-        pace = _pace(runtime, bundle, golden)
-        alone = _why_alone(runtime, bundle, golden)
-        cost = CostModel(max(pace.one, 1e-4), pace.more)
-    except BaseException:
-        runtime.close()
-        raise
+    golden = ready_golden.golden(bundle, home)
+    python = _interpreter(bundle, home, python)
+    with (turns or Turns()).turn() as paced:
+        native = bundle.manifest.runtime == "python"
+        runtime = open_runtime(bundle, home=home, python=python, threads=threads if native else 1)
+        try:
+            _prove(runtime, bundle, golden, ("single", "batch"), paced.step)
+            pace = _pace(runtime, bundle, golden)
+            alone = _why_alone(runtime, bundle, golden)
+            cost = CostModel(max(pace.one, 1e-4), pace.more)
+        except BaseException:
+            runtime.close()
+            raise
     meters = meters or Meters()
     meter = meters.of(deployment.name, deployment.model, deployment.version, bundle.digest)
     return ServedVersion(
@@ -89,6 +93,15 @@ def open_version(
         cost=cost,
         closed=partial(meters.closed, meter),
     )
+
+
+def _interpreter(bundle: Bundle, home: Home, python: Path | None) -> Path | None:
+    """What runs a native form; its environment is rebuilt before anybody waits for a turn."""
+    if bundle.manifest.runtime != "python" or python is not None:
+        return python
+    from modelyard.bundle.environment import cached
+
+    return cached(bundle.manifest.environment, home)
 
 
 def _why_alone(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> str:
@@ -126,7 +139,13 @@ def _memory_bytes() -> int | None:
     return int(said) * 1_000_000
 
 
-def _prove(runtime: Runtime, bundle: Bundle, golden: GoldenSet, modes: Sequence[Literal["single", "batch"]]) -> None:
+def _prove(
+    runtime: Runtime,
+    bundle: Bundle,
+    golden: GoldenSet,
+    modes: Sequence[Literal["single", "batch"]],
+    on_row: Callable[[], None] | None = None,
+) -> None:
     schema, tolerance = bundle.manifest.schema, bundle.manifest.tolerance
 
     def predict(frame: Frame) -> Answers:
@@ -134,7 +153,7 @@ def _prove(runtime: Runtime, bundle: Bundle, golden: GoldenSet, modes: Sequence[
         return runtime.predict(frame)
 
     for mode in modes:
-        report = replay(predict, golden, schema, tolerance, mode=mode, stage="in process")
+        report = replay(predict, golden, schema, tolerance, mode=mode, stage="in process", on_row=on_row)
         if not report.passed:
             raise ParityFailed(_failure(report, mode))
 

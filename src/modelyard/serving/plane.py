@@ -123,11 +123,12 @@ class _Slot:
 class DataPlane:
     """Holds the versions that answer. Safe to call from several threads.
 
-    `open_version` does the work of opening and raises when a version must not answer. `waiting_for` tells why nothing
-    is known yet, while that is so.
+    `open_version` does the work of opening and raises when a version must not answer; `freed` is called
+    when one was closed. `waiting_for` tells why nothing is known yet, while that is so.
     """
 
     open_version: Callable[[Deployment], ServedVersion]
+    freed: Callable[[], None] = lambda: None
     waiting_for: str = ""
     generation: int = -1
     draining: bool = False
@@ -167,6 +168,10 @@ class DataPlane:
                 raise self._why_not(deployment, version)
             if served.leases.take():
                 return served
+
+    def answers(self) -> bool:
+        """Whether any version answers."""
+        return bool(self._routes)
 
     def names(self) -> list[str]:
         """The deployments that are wanted or answer, in order."""
@@ -273,6 +278,7 @@ class DataPlane:
             if not before.leases.drain(DRAIN_SECONDS):
                 _log.warning("%s: version %d is closed with requests open", slot.name, before.deployment.version)
             before.close()
+            self.freed()
 
 
 def _seen(slot: _Slot) -> Seen:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from modelyard.domain.checks import forget
 from modelyard.domain.desired import Deployment
 from modelyard.domain.frame import Answers
 from modelyard.domain.manifest import Manifest
@@ -177,6 +178,7 @@ class ServedVersion:
                 self._loop.call_soon_threadsafe(self.lane.close)
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.runtime.close()
+        forget(self.schema)
         self.closed()
 
 

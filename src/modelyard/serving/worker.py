@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +27,14 @@ from modelyard import __version__
 from modelyard.domain.desired import Deployment, DesiredState
 from modelyard.errors import ModelyardError
 from modelyard.records.log import LabelLog, PredictionLog
-from modelyard.serving import tracing
+from modelyard.serving import memory, tracing
 from modelyard.serving.accepting import Accepting
 from modelyard.serving.actions import Services
 from modelyard.serving.admission import Bounds
 from modelyard.serving.answering import Answering
 from modelyard.serving.app import Application
 from modelyard.serving.desired import DesiredFollower, DesiredSource
+from modelyard.serving.gentle import Turns
 from modelyard.serving.http1 import Connections, HttpConnection, Limits
 from modelyard.serving.meters import Meters
 from modelyard.serving.opening import open_version
@@ -52,6 +54,9 @@ ORPHAN_SECONDS = 5.0
 """What open requests get when the supervisor is gone."""
 
 OPENED_AT_ONCE = 4
+
+SWITCH_SECONDS = 0.001
+"""How long another thread, such as one that opens a version, may keep the event loop from going on."""
 
 REFUSED = 2
 """Exit status of a worker that cannot do what the options say."""
@@ -93,6 +98,7 @@ class Parts:
 def work(place: Place) -> int:
     """Be a worker until told to stop; the exit status."""
     place.slot.take(os.getpid())
+    sys.setswitchinterval(SWITCH_SECONDS)
     _end_with(place.supervisor)
     try:
         with _joined(place) as parts:
@@ -114,13 +120,14 @@ def _joined(place: Place) -> Iterator[Parts]:
     options = place.options
     home, opening, threads = options.home, _Opening(place.slot), options.threads
     directory = options.records or home.records
+    turns = Turns(place.boards / "loading.lock", lambda: plane.answers())
 
     def open_one(deployment: Deployment) -> ServedVersion:
         with opening:
-            return open_version(deployment, home, options.python, meters, threads)
+            return open_version(deployment, home, options.python, meters, threads, turns)
 
     meters = Meters()
-    plane = DataPlane(open_one)
+    plane = DataPlane(open_one, memory.give_back)
     with contextlib.ExitStack() as stack:
         tracer = tracing.from_environment()
         if tracer is not None:
