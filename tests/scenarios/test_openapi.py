@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,17 +12,25 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
 
 import compiled_bundles
-from modelyard.serving.openapi import document
-from serving_process import ServingProcess, serving
+import small_bundles
+from modelyard.domain.desired import Deployment, DesiredState
+from modelyard.serving.openapi import Offered, document
+from serving_process import ControlPlane, ServingProcess, serving
 
 DESCRIBED = schemathesis.openapi.from_dict(msgspec.json.decode(document("0")))
 OPERATIONS: dict[str, Any] = {one.ok().label: one.ok() for one in DESCRIBED.get_all_operations()}
-CHECKS: list[Any] = [status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS: list[Any] = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,4 +71,33 @@ def test_every_answer_is_as_documented(label: str, server: ServingProcess) -> No
 def test_the_server_serves_its_document(server: ServingProcess) -> None:
     reply = server.get("/openapi.json")
     assert reply.status == 200
-    assert reply.json["paths"] == msgspec.json.decode(document("0"))["paths"]
+    offered = Offered("live", "any", compiled_bundles.schema())
+    assert reply.json["paths"] == msgspec.json.decode(document("0", (offered,)))["paths"]
+
+
+def test_every_example_is_answered(tmp_path: Path) -> None:
+    """Also by a model whose deployment has another name than the one before it."""
+    toy, line = compiled_bundles.write_compiled(tmp_path / "toy"), small_bundles.write_line(tmp_path / "line")
+    bundles = {"live": toy, "line": line}
+    wanted = [Deployment(name, name, 7, one.digest, str(one.path)) for name, one in bundles.items()]
+    control = ControlPlane(DesiredState(1, tuple(wanted)))
+    control.start()
+    posted = set()
+    with serving(tmp_path / "server", "--desired", control.url, "--workers", 1) as server:
+        server.wait_ready()
+        described = server.get("/openapi.json").json
+        for path, operations in described["paths"].items():
+            body = operations.get("post", {}).get("requestBody", {"content": {}})["content"].get("application/json", {})
+            for name, example in body.get("examples", {}).items():
+                if "$ref" in example:
+                    example = described["components"]["examples"][example["$ref"].rpartition("/")[2]]
+                where = path.format(deployment=name, version=7, repository="any")
+                if path == "/invocations":
+                    assert server.post(where, example["value"]).status == 404, "which of the two is meant?"
+                    continue
+                reply = server.post(where, example["value"])
+                assert reply.status == 200, (where, reply.body)
+                posted.add((path.partition("{")[0], name))
+    control.stop()
+    assert posted >= {(path, name) for path in ("/predict/", "/invocations/", "/v2/models/") for name in bundles}
+    assert {path for path, _ in posted} >= {"/labels", "/v2/repository/index"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -254,10 +255,16 @@ def metrics(services: Services, target: Target, body: bytes, accept: str = "") -
 
 
 def openapi(services: Services, target: Target, body: bytes) -> Reply:
-    """The routes, what they take and what they answer, as an OpenAPI document."""
-    from modelyard.serving.openapi import document
+    """The routes, what they take and what they answer, as an OpenAPI document, with an example for each deployment."""
+    from modelyard.serving.openapi import MOST_EXAMPLES, Offered, document
 
-    return Reply(200, document(services.version))
+    offered = []
+    for name in services.plane.names()[:MOST_EXAMPLES]:
+        with contextlib.suppress(ModelyardError):
+            served = services.plane.lease(name)
+            offered.append(Offered(name, served.digest, served.schema))
+            served.leases.give_back()
+    return Reply(200, document(services.version, tuple(offered)))
 
 
 def add_labels(services: Services, target: Target, body: bytes) -> Reply:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import msgspec
 
+from modelyard.domain.schema import Schema
 from modelyard.protocol import infer, invocations, rows
-from modelyard.protocol.media import BINARY, JSON
+from modelyard.protocol.examples import examples
+from modelyard.protocol.media import ARROW, BINARY, JSON
 from modelyard.serving.actions import ACTIONS, IndexRequest, LabelsRequest
 from modelyard.serving.routes import Action, Target, all_routes
 from modelyard.serving.status import PlaneStatus
@@ -50,7 +53,7 @@ _STATUSES: Mapping[int, str] = {
 }
 _OF_ANY_REQUEST = (400, 404, 405, 408, 413, 414, 415, 429, 431, 500, 503)
 _OF_A_PREDICTION = (*_OF_ANY_REQUEST, 422, 501, 504)
-_PREDICTIONS = ("oip", "rows", "invocations")
+_PREDICTIONS: tuple[Action, ...] = ("oip", "rows", "invocations")
 _NEVER = ("load", "not offered")
 
 _STRUCTS: tuple[Any, ...] = (
@@ -172,6 +175,72 @@ _ANSWERS: Mapping[Action, dict[str, Any]] = {
     "status": _ref("PlaneStatus"),
     "openapi": {"type": "object"},
 }
+_EXAMPLES: Mapping[Action, dict[str, Any]] = {
+    "labels": {"labels": [{"prediction_id": "4f1c0000a1", "value": "yes"}]},
+    "repository index": {"ready": True},
+}
+_PREDICTION_ID = "Names the call: in the prediction log, in logs, and for labels."
+_PREDICTION_IDS = (("RowsResponse", "prediction_id"), ("InvocationsResponse", "prediction_id"), ("Error", "request_id"))
+
+MOST_EXAMPLES = 32
+"""How many deployments have examples in the document."""
+
+_Shown: TypeAlias = Mapping[Action, Mapping[str, Any]]
+
+
+def _sent(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+_REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
+    "Timeout": _sent(
+        "X-Request-Timeout-Ms",
+        "Milliseconds from the first byte of the request after which an answer is of no use.",
+        type="number",
+        exclusiveMinimum=0,
+        exclusiveMaximum=1e9,
+    ),
+    "Trace": _sent("traceparent", "The caller's W3C trace context.", type="string"),
+    "Json-Length": _sent(
+        "Inference-Header-Content-Length",
+        "Length of the JSON part of a body that goes on with binary tensors, in bytes.",
+        type="integer",
+        minimum=0,
+    ),
+    "Encoding": _sent(
+        "Content-Encoding",
+        "How the body is compressed; its limit holds for what is inside.",
+        type="string",
+        enum=["identity", "gzip", "deflate", "zstd"],
+    ),
+    "Accepted": _sent(
+        "Accept-Encoding", "How an answer of 1 KiB or more may be compressed, with weights.", type="string"
+    ),
+}
+_SENT: Mapping[str, tuple[Action, ...] | None] = {
+    "Timeout": _PREDICTIONS,
+    "Trace": _PREDICTIONS,
+    "Json-Length": ("oip",),
+    "Encoding": None,
+    "Accepted": None,
+}
+"""Headers of requests with a body, and the actions that look at them (None: all)."""
+
+
+def _told(description: str, kind: str = "string", *, always: bool = False) -> dict[str, Any]:
+    return {"description": description, "required": always, "schema": {"type": kind}}
+
+
+_ANSWER_HEADERS: Mapping[str, dict[str, Any]] = {
+    "Retry-After": _told("Seconds after which it is worth trying again.", "integer", always=True),
+    "Allow": _told("The methods that the path takes.", always=True),
+    "Content-Encoding": _told("How the body is compressed, as `Accept-Encoding` allows."),
+    "Inference-Header-Content-Length": _told(
+        "Length of the JSON part, where the answer goes on with binary tensors.", "integer"
+    ),
+    "traceparent": _told("The span of this call, where the server makes traces."),
+}
+_HEADERS_OF: Mapping[int, tuple[str, ...]] = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _SUMMARIES: Mapping[Action, str] = {
     "oip": "Answer rows, in the Open Inference Protocol.",
     "rows": "Answer rows, in the plain form.",
@@ -179,30 +248,74 @@ _SUMMARIES: Mapping[Action, str] = {
 }
 
 
-@cache
-def document(version: str) -> bytes:
-    """The OpenAPI 3.1 document of a server of that version, as JSON."""
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A deployment that answers, and what its version takes."""
+
+    name: str
+    digest: str
+    schema: Schema = field(compare=False)
+
+
+@lru_cache(maxsize=4)
+def document(version: str, offered: Sequence[Offered] = ()) -> bytes:
+    """The OpenAPI 3.1 document of a server of that version, as JSON, with a request for each of what is `offered`."""
     _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    paths = {path: _path(path, target) for path, target in all_routes().items()}
+    for name, member in _PREDICTION_IDS:
+        schemas[name]["properties"][member]["description"] = _PREDICTION_ID
+    made = {one.name: examples(one.schema) for one in offered}
+    shown: dict[Action, Mapping[str, Any]] = {
+        action: {name: _named(name, action) for name, forms in made.items() if forms} for action in _PREDICTIONS
+    }
+    shown |= {action: {"example": {"value": value}} for action, value in _EXAMPLES.items()}
+    components = {
+        "schemas": schemas,
+        "headers": _ANSWER_HEADERS,
+        "parameters": _REQUEST_HEADERS,
+        "examples": {
+            _example(name, form): {"summary": f"a row for {name}", "value": value}
+            for name, forms in made.items()
+            for form, value in forms.items()
+        },
+    }
+    paths = {path: _path(path, target, shown) for path, target in all_routes().items()}
     info = {"title": "Modelyard data plane", "version": version}
-    return msgspec.json.encode({"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}})
+    return msgspec.json.encode({"openapi": "3.1.0", "info": info, "paths": paths, "components": components})
 
 
-def _path(path: str, target: Target) -> dict[str, Any]:
+def _example(name: str, form: str) -> str:
+    return f"{form}.{name}"
+
+
+def _named(name: str, form: str) -> dict[str, str]:
+    return {"$ref": f"#/components/examples/{_example(name, form)}"}
+
+
+def _path(path: str, target: Target, shown: _Shown) -> dict[str, Any]:
     names = re.findall(r"{(\w+)}", path)
-    parameters = [{"name": one, "in": "path", "required": True, "schema": {"type": "string"}} for one in names]
-    operations = {verb.lower(): _operation(target.action, verb) for verb in target.verbs}
+    parameters = [{"name": one, "in": "path", "required": True, "schema": _TEXT} for one in names]
+    operations = {verb.lower(): _operation(target.action, verb, shown) for verb in target.verbs}
     return {**({"parameters": parameters} if parameters else {}), **operations}
 
 
-def _operation(action: Action, verb: str) -> dict[str, Any]:
+def _operation(action: Action, verb: str, shown: _Shown) -> dict[str, Any]:
     operation: dict[str, Any] = {"summary": _summary(action), "responses": _responses(action)}
     if verb == "POST" and action in _REQUESTS:
         content: dict[str, Any] = {JSON: {"schema": _REQUESTS[action]}}
-        if action == "oip":
-            content[BINARY] = {}
+        if shown.get(action):
+            content[JSON]["examples"] = shown[action]
+        content |= {kind: {} for kind in _kinds(action)}
         operation["requestBody"] = {"required": action != "repository index", "content": content}
+        headers = [name for name, actions in _SENT.items() if actions is None or action in actions]
+        operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in headers]
     return operation
+
+
+def _kinds(action: Action) -> tuple[str, ...]:
+    """Types of bodies other than JSON, both ways."""
+    if action not in _PREDICTIONS:
+        return ()
+    return (BINARY, ARROW) if action == "oip" else (ARROW,)
 
 
 def _summary(action: Action) -> str:
@@ -214,7 +327,10 @@ def _summary(action: Action) -> str:
 def _responses(action: Action) -> dict[str, Any]:
     statuses = set(_OF_A_PREDICTION if action in _PREDICTIONS else _OF_ANY_REQUEST)
     statuses |= {501} if action in _NEVER else set()
-    responses = {str(status): _response(_STATUSES[status], _ref("Error")) for status in sorted(statuses)}
+    responses = {
+        str(status): _response(_STATUSES[status], _ref("Error"), *_HEADERS_OF.get(status, ()))
+        for status in sorted(statuses)
+    }
     if action in ("ready", "model ready"):
         responses["503"] = _response(
             "It is not ready; `reason` says why.", {"anyOf": [_ANSWERS[action], _ref("Error")]}
@@ -228,11 +344,16 @@ def _answer(action: Action) -> dict[str, Any]:
     if action == "metrics":
         content = {kind: {"schema": _TEXT} for kind in ("text/plain", "application/openmetrics-text")}
         return {"description": "Prometheus text, or OpenMetrics where `Accept` asks for it.", "content": content}
-    answer = _response("The answer.", _ANSWERS[action])
-    if action == "oip":
-        answer["content"][BINARY] = {}
+    headers = ["Content-Encoding"]
+    if action in _PREDICTIONS:
+        headers += ["traceparent", *(["Inference-Header-Content-Length"] if action == "oip" else [])]
+    answer = _response("The answer.", _ANSWERS[action], *headers)
+    answer["content"] |= {kind: {} for kind in _kinds(action)}
     return answer
 
 
-def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {JSON: {"schema": schema}}}
+def _response(description: str, schema: dict[str, Any], *headers: str) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": description, "content": {JSON: {"schema": schema}}}
+    if headers:
+        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+    return response
