@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: setup demo test lint faults estimators docs lock clean help
+.PHONY: setup demo test lint faults fuzz estimators docs lock clean help
 
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/'
@@ -36,6 +36,9 @@ test: $(READY) lint  ## All checks and all tests
 faults: $(READY) ## The long form of the fault tests: 100 kills
 	MODELYARD_KILLS=100 $(BIN)/pytest tests/faults $(ARGS)
 
+fuzz: $(READY)   ## Fuzz the decoders of all bodies, a minute each; ARGS="--seconds 600 arrow_streams"
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
 estimators: $(READY)  ## Pack and verify every scikit-learn estimator, XGBoost and LightGBM
 	$(BIN)/python -m benchmarks.estimators $(ARGS)
 
@@ -48,4 +51,4 @@ lock: $(READY)   ## Resolve the lock again
 	grep -A 100 -E '^uv==' requirements/lock.txt | awk 'NR==1 || /^ /{print; next} {exit}' > requirements/bootstrap.txt
 
 clean:           ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .fuzz .import_linter_cache

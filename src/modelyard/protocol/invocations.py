@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from modelyard.domain.frame import Answers, Frame
+from modelyard.domain.frame import Answers, Array, Frame
 from modelyard.domain.schema import Output, Schema
 from modelyard.errors import InvalidInput, InvalidRequest
 from modelyard.protocol import jsontext
@@ -137,12 +137,21 @@ def read_response(body: bytes, schema: Schema) -> Answers:
         InvalidRequest: when it does not have the form.
     """
     response = jsontext.parse_as(body, _RESPONSES)
-    answers: Answers = {}
-    for position, name in enumerate(response.outputs):
-        cells = [list(row.values())[position] if isinstance(row, dict) else row for row in response.predictions]
-        leaves, shape = cells, [len(cells)]
-        while leaves and isinstance(leaves[0], list):
-            shape.append(len(leaves[0]))
-            leaves = [item for cell in leaves for item in cell]
-        answers[name] = read_output(leaves, schema.output(name), shape)
-    return answers
+    known = {output.name: output for output in schema.outputs}
+    if not all(name in known for name in response.outputs):
+        raise InvalidRequest(f"the response has outputs that the schema does not have; there are: {', '.join(known)}")
+    try:
+        return {
+            name: _output(response.predictions, known[name], position) for position, name in enumerate(response.outputs)
+        }
+    except (IndexError, TypeError):
+        raise InvalidRequest("the response's predictions are ragged") from None
+
+
+def _output(predictions: Any, output: Output, position: int) -> Array:
+    leaves = [list(row.values())[position] if isinstance(row, dict) else row for row in predictions]
+    shape = [len(leaves)]
+    while leaves and isinstance(leaves[0], list):
+        shape.append(len(leaves[0]))
+        leaves = [item for cell in leaves for item in cell]
+    return read_output(leaves, output, shape)

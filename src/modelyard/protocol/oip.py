@@ -114,7 +114,7 @@ class _Tail:
         return vector
 
     def take(self, tensor: InputTensor) -> memoryview:
-        size = (tensor.parameters or {})[BINARY_SIZE]
+        size = (tensor.parameters or {}).get(BINARY_SIZE)
         if type(size) is not int or not 0 <= size <= len(self.rest):
             raise InvalidRequest(
                 f"tensor {tensor.name[:128]!r}: {BINARY_SIZE} has to be from 0 to {len(self.rest)}, the bytes that are "
@@ -480,8 +480,15 @@ def version_of(body: bytes) -> str:
 
 
 def read_output(leaves: Sequence[Any], output: Output, shape: Sequence[int]) -> Array:
-    """An output's array from its flat JSON values."""
+    """An output's array from its flat JSON values.
+
+    Raises:
+        InvalidRequest: when they are not as many as the shape needs.
+        InvalidInput: when one is not of the output's kind.
+    """
     column = Column(output.name, output.kind, nullable=True, dtype=output.dtype)
+    if prod(checked_shape(shape, output.name)) != len(leaves):
+        raise InvalidRequest(f"output {output.name!r}: shape {list(shape)} needs other than {len(leaves)} values")
     return read_values(leaves, column, max(prod(shape[1:]), 1)).values.reshape(tuple(shape))
 
 
