@@ -6,12 +6,14 @@
 
     version = my.pack(pipeline, sample=X, name="churn")     # a registered version, proven later by `modelyard verify`
     my.load("churn@1").predict(X)                           # in this process
+    my.data.snapshot("flights/", name="flights")            # a dataset version, given back byte by byte
     my.Client("http://127.0.0.1:8080").predict("churn", X)  # from a server
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modelyard import data as data
     from modelyard.client import Client as Client
     from modelyard.domain.manifest import Tolerance as Tolerance
     from modelyard.loading import load as load
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Tolerance", "__version__", "load", "pack"]
+__all__ = ["Client", "Tolerance", "__version__", "data", "load", "pack"]
 
 _HOMES = {
+    "data": "modelyard.data",
     "Client": "modelyard.client",
     "Tolerance": "modelyard.domain.manifest",
     "load": "modelyard.loading",
@@ -35,7 +38,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; there are: {', '.join(__all__)}")
     from importlib import import_module
 
-    value = getattr(import_module(_HOMES[name]), name)
+    module = import_module(_HOMES[name])
+    value = module if _HOMES[name] == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -3,7 +3,8 @@
 ::
 
     ModelyardError
-    ├── NotFound       ModelNotFound, VersionNotFound, AliasNotFound, DeploymentNotFound, PredictionNotFound
+    ├── NotFound       ModelNotFound, VersionNotFound, AliasNotFound, DeploymentNotFound, DatasetNotFound,
+    │                  PredictionNotFound
     ├── Conflict       NameTaken, StillReferenced
     ├── Rejected       the caller asked for something that cannot be done as asked
     │   ├── InvalidInput      rows, columns or values that do not fit the schema
@@ -15,7 +16,7 @@
     │   ├── BundleRefused     truncated, edited or foreign content
     │   ├── ParityFailed      answers differ from those of training
     │   └── PolicyDenied      allowed only with an explicit override
-    ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed
+    ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed, DataDamaged
     └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable, RecordNotKept, Overloaded, DeadlinePassed
 
 A message says what was asked, what there is, and what to do next. Status codes and exit codes are
@@ -67,6 +68,15 @@ class DeploymentNotFound(NotFound):
         self.deployment = deployment
         known = f"there are: {', '.join(there_are)}" if there_are else "nothing is deployed"
         super().__init__(f"no deployment {deployment!r}; {known}")
+
+
+class DatasetNotFound(NotFound):
+    """No dataset of that name."""
+
+    def __init__(self, dataset: str, there_are: Sequence[str] = ()) -> None:
+        self.dataset = dataset
+        known = f"there are: {', '.join(there_are)}" if there_are else "no dataset has a version yet"
+        super().__init__(f"no dataset {dataset!r}; {known}")
 
 
 class PredictionNotFound(NotFound):
@@ -143,6 +153,10 @@ class ModelFailed(Failed):
 
 class EnvironmentFailed(Failed):
     """An environment could not be locked or rebuilt."""
+
+
+class DataDamaged(Failed):
+    """Stored data is gone or not what was stored. Names the file and where it lies."""
 
 
 class Unavailable(ModelyardError):

@@ -29,7 +29,7 @@ class Home:
     def create(self) -> Home:
         """Make the folders that do not exist yet, readable by their owner only: records hold people's data."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.bundles, self.environments, self.records, self.run, self.cache):
+        for folder in (self.bundles, self.datasets, self.environments, self.records, self.run, self.cache):
             folder.mkdir(exist_ok=True)
         return self
 
@@ -42,6 +42,11 @@ class Home:
     def bundles(self) -> Path:
         """One folder a bundle, named by the hex digits of its digest."""
         return self.path / "bundles"
+
+    @property
+    def datasets(self) -> Path:
+        """Packs: the content of all dataset versions."""
+        return self.path / "datasets"
 
     @property
     def environments(self) -> Path:

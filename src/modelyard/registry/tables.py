@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -131,4 +132,39 @@ deployment_changes = Table(
     Column("unproven", String),
     Column("by", String(256), nullable=False),
     Column("at", UtcTime, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+dataset_versions = Table(
+    "dataset_versions",
+    metadata,
+    Column("dataset", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(80), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("note", String, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("origin", JSON, nullable=False),
+    Column("facts", LargeBinary, nullable=False),
+    Column("profile", LargeBinary, nullable=False),
+    Column("tree", LargeBinary, nullable=False),
+    UniqueConstraint("dataset", "digest"),
+    ForeignKeyConstraint(["dataset"], ["datasets.name"]),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("pack", String(64), nullable=False, index=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("size", Integer, nullable=False),
 )

@@ -1,0 +1,197 @@
+"""Versions of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelyard.cli.output import Json, emit, err, out, reported_errors
+
+if TYPE_CHECKING:
+    from modelyard.data import DatasetVersion, Snapshot
+    from modelyard.datasets.checking import Damage
+    from modelyard.datasets.snapshot import Tell
+
+app = typer.Typer()
+data_app = typer.Typer(help="Versions of data: snapshot, checkout, list, verify, diff.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Ref = Annotated[str, typer.Argument(metavar="NAME[@V]", help="NAME@2, or NAME for the newest version.")]
+
+
+@data_app.callback()
+def _data() -> None:
+    """Versions of data: snapshot, checkout, list, verify, diff."""
+
+
+@data_app.command()
+def snapshot(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Folders, files or quoted glob patterns.")],
+    name: Annotated[str, typer.Option("--name", help="The dataset; its next version is made.")],
+    note: Annotated[str, typer.Option("--note", help="A line to keep with the version.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Keep files as the next version of a dataset. Unchanged files are not read again, known content is not stored.
+
+    Example: modelyard data snapshot flights/ --name flights
+
+    Example: modelyard data snapshot 'raw/**/*.csv' --name flights --note "as delivered in March"
+    """
+    from modelyard import data
+
+    with reported_errors(as_json), _progress("snapshot") as tell:
+        made = data.snapshot(paths, name, note=note, tell=tell)
+        document = {
+            **_facts(made.version),
+            "new": made.is_new,
+            "unchanged_files": made.unchanged,
+            "read_bytes": made.read_bytes,
+            "stored_bytes": made.stored_bytes,
+        }
+        emit(document, as_json, lambda: out.print(_made(made), markup=False))
+
+
+@data_app.command()
+def checkout(
+    ref: Ref,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write the files of a version into a folder: the exact bytes, each checked on its way. They are copies.
+
+    Example: modelyard data checkout flights@2 work/flights
+    """
+    from modelyard import data
+
+    with reported_errors(as_json), _progress("checkout") as tell:
+        version = data.checkout(ref, directory, tell=tell)
+        document = {"ref": version.ref, "digest": version.digest, "directory": str(directory)}
+        said = f"{version.ref} is in {directory} ({_amount(version)})"
+        emit(document, as_json, lambda: out.print(said, markup=False))
+
+
+@data_app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(help="Only this dataset, version by version.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Datasets and their versions.
+
+    Example: modelyard data list flights
+    """
+    from modelyard import data
+
+    with reported_errors(as_json):
+        found = data.newest() if name is None else data.versions(name)
+        emit({"versions": [_facts(each) for each in found]}, as_json, lambda: _print_versions(found))
+
+
+@data_app.command()
+def verify(ref: Ref, as_json: Json = False) -> None:
+    """Hash everything that is stored of a version again, and name the files that are damaged.
+
+    Example: modelyard data verify flights@2
+    """
+    from modelyard import data
+
+    with reported_errors(as_json), _progress("verify") as tell:
+        version = data.show(ref)
+        damaged = data.verify(version.ref, tell=tell)
+        document = {"ref": version.ref, "digest": version.digest, "intact": not damaged, "damaged": damaged}
+        emit(document, as_json, lambda: _print_damage(version, damaged))
+    if damaged:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Tell]:
+    """A bar on standard error where that is a terminal; nothing else."""
+    from modelyard.datasets.snapshot import silent
+
+    if not err.is_terminal:
+        yield silent
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = [TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda now: bar.update(task, completed=now.bytes, total=now.of_bytes)
+
+
+def _facts(version: DatasetVersion) -> dict[str, Any]:
+    return {
+        "ref": version.ref,
+        "dataset": version.dataset,
+        "number": version.number,
+        "digest": version.digest,
+        "created_at": version.created_at,
+        "by": version.by,
+        "note": version.note,
+        "files": version.files,
+        "bytes": version.bytes,
+        "origin": version.origin,
+        "tables": version.facts.tables,
+        "images": version.facts.images,
+        "notes": version.facts.notes,
+    }
+
+
+def _made(made: Snapshot) -> str:
+    head = f"{made.ref} {'is made' if made.is_new else 'has this content already'}: {_amount(made.version)}"
+    read = f"{made.unchanged} files unchanged, {_size(made.read_bytes)} read, {_size(made.stored_bytes)} stored"
+    return f"{head}\n{read}\n{made.version.digest}"
+
+
+def _amount(version: DatasetVersion) -> str:
+    return f"{version.files:,} {'file' if version.files == 1 else 'files'}, {_size(version.bytes)}"
+
+
+def _size(count: int) -> str:
+    """Bytes in the unit that people read.
+
+    >>> _size(999), _size(2_500_000)
+    ('999 B', '2.5 MB')
+    """
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _print_versions(found: tuple[DatasetVersion, ...]) -> None:
+    from modelyard.cli.cards import moment, put, table
+
+    if not found:
+        out.print("no dataset has a version yet: modelyard data snapshot PATH --name NAME", markup=False)
+        return
+    rows = [
+        [
+            each.ref,
+            moment(each.created_at),
+            f"{each.files:,}",
+            _size(each.bytes),
+            _rows(each),
+            each.digest[:19],
+            each.note,
+        ]
+        for each in found
+    ]
+    put(table(["version", "made", "files", "size", "rows", "digest", "note"], rows))
+
+
+def _rows(version: DatasetVersion) -> str:
+    return f"{sum(table.rows for table in version.facts.tables):,}" if version.facts.tables else ""
+
+
+def _print_damage(version: DatasetVersion, damaged: tuple[Damage, ...]) -> None:
+    if not damaged:
+        out.print(f"{version.ref} is intact: {_amount(version)}", markup=False)
+    for each in damaged:
+        out.print(f"DAMAGED {each.file}: {each.reason}", markup=False)

@@ -1,0 +1,1 @@
+"""Dataset versions: immutable snapshots of files, stored once by content, given back byte by byte."""

@@ -1,0 +1,221 @@
+"""Taking a snapshot: what is unchanged is recognised, the rest is read, cut, hashed and stored where it is new."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, TypeAlias
+
+from blake3 import blake3
+
+from modelyard.datasets.cutting import LEAST, cut, hashed
+from modelyard.datasets.scan import Found, Stamp
+from modelyard.datasets.seen import Seen
+from modelyard.datasets.store import ChunkStore, ChunkWriter, Piece
+from modelyard.datasets.tree import Content, Entry, Tree, shown
+from modelyard.errors import Failed
+
+BLOCK = 16 * 2**20
+_BATCH_BYTES = 16 * 2**20
+_BATCH_FILES = 1000
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a snapshot, checkout or verification is."""
+
+    files: int
+    bytes: int
+    of_files: int
+    of_bytes: int
+
+
+Tell: TypeAlias = Callable[[Progress], None]
+"""Called now and then with how far things are."""
+
+
+def silent(_: Progress) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A stored snapshot: its tree, and what it cost. Sizes are in bytes."""
+
+    tree: Tree
+    unchanged: int
+    read_bytes: int
+    stored_bytes: int
+
+
+@dataclass(slots=True)
+class _Count:
+    files: int = 0
+    bytes: int = 0
+    read: int = 0
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read since it was last remembered."""
+
+    contents: dict[Found, Content] = field(default_factory=dict)
+    looked_at: dict[Found, int] = field(default_factory=dict)
+
+
+def take(files: Sequence[Found], store: ChunkStore, seen: Seen, tell: Tell = silent) -> Taken:
+    """Store `files` and say what they are. What was stored before is not read, or not stored, again.
+
+    Killed at any moment it leaves nothing half: the next call goes on with what was not stored yet.
+
+    Raises:
+        Failed: a file cannot be read, keeps changing while it is read, or there is no room to store it.
+    """
+    try:
+        return _take(files, store, seen, tell)
+    except OSError as error:
+        raise Failed(f"the snapshot cannot be stored: {error.strerror}; nothing was registered") from error
+
+
+def _take(files: Sequence[Found], store: ChunkStore, seen: Seen, tell: Tell) -> Taken:
+    known = _known(files, store, seen)
+    total = sum(file.stamp.size for file in files)
+    count = _Count(len(known), sum(content.size for content in known.values()))
+    contents: dict[str, Content] = dict(known)
+    with store.writer() as writer, ThreadPoolExecutor(1, thread_name_prefix="hash") as helper:
+        for batch in _batches([file for file in files if file.path not in known]):
+            tell(Progress(count.files, count.bytes, len(files), total))
+            done = _take_batch(batch, writer, helper, lambda size: _advance(count, size, len(files), total, tell))
+            seen.remember(done.contents, done.looked_at)
+            contents |= {file.path: content for file, content in done.contents.items()}
+            count.files += len(batch)
+        tell(Progress(len(files), count.bytes, len(files), total))
+        writer.finish()
+        tree = Tree.of(Entry(file.name, contents[file.path]) for file in files)
+        return Taken(tree, len(known), count.read, writer.stored_bytes)
+
+
+def store_tree(tree: Tree, store: ChunkStore) -> tuple[bytes, ...]:
+    """Store the list of files itself; gives the chunks it is in."""
+    with store.writer() as writer:
+        pieces = hashed(cut(memoryview(tree.encode())))
+        writer.put(pieces)
+    return tuple(digest for digest, _ in pieces)
+
+
+def _known(files: Sequence[Found], store: ChunkStore, seen: Seen) -> dict[str, Content]:
+    """Files whose content is known without reading them and is whole in the store."""
+    recalled = seen.recall(files)
+    lacking = store.lacking({chunk for content in recalled.values() for chunk in content.chunks})
+    return {path: content for path, content in recalled.items() if lacking.isdisjoint(content.chunks)}
+
+
+def _batches(files: Sequence[Found]) -> Iterator[list[Found]]:
+    """Large files alone, small ones together."""
+    batch: list[Found] = []
+    size = 0
+    for file in files:
+        if file.stamp.size > LEAST:
+            yield [file]
+            continue
+        batch.append(file)
+        size += file.stamp.size
+        if size >= _BATCH_BYTES or len(batch) >= _BATCH_FILES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _take_batch(
+    batch: list[Found], writer: ChunkWriter, helper: ThreadPoolExecutor, advance: Callable[[int], None]
+) -> _Read:
+    read = _Read()
+    pieces: list[Piece] = []
+    for file in batch:
+        now, looked_at, content = _attempted(file, pieces, writer, helper, advance)
+        read.contents[now] = content
+        read.looked_at[now] = looked_at
+    writer.put(pieces)
+    return read
+
+
+def _attempted(
+    file: Found,
+    pieces: list[Piece],
+    writer: ChunkWriter,
+    helper: ThreadPoolExecutor,
+    advance: Callable[[int], None],
+) -> tuple[Found, int, Content]:
+    """The file as it was at one moment: read again if it changed meanwhile."""
+    try:
+        for _ in range(_ATTEMPTS):
+            looked_at = time.time_ns()
+            with open(file.path, "rb", buffering=0) as handle:  # noqa: PTH123  # thousands of times
+                before = Stamp.of(os.fstat(handle.fileno()))
+                if before.size <= LEAST:
+                    content = _small(handle, pieces, advance)
+                else:
+                    content = _large(handle, writer, helper, advance)
+                after = Stamp.of(os.fstat(handle.fileno()))
+            if before == after and content.size == before.size:
+                return replace(file, stamp=before), looked_at, content
+    except OSError as error:
+        raise Failed(f"{shown(os.fsencode(file.path))} cannot be read: {error.strerror}") from error
+    raise Failed(f"{shown(os.fsencode(file.path))} changes while it is read; take the snapshot when it is finished")
+
+
+def _small(handle: BinaryIO, pieces: list[Piece], advance: Callable[[int], None]) -> Content:
+    raw = handle.read(LEAST + 1)
+    digest = blake3(raw).digest()
+    advance(len(raw))
+    if not raw:
+        return Content(0, digest, ())
+    pieces.append((digest, raw))
+    return Content(len(raw), digest, (digest,))
+
+
+def _large(
+    handle: BinaryIO, writer: ChunkWriter, helper: ThreadPoolExecutor, advance: Callable[[int], None]
+) -> Content:
+    """Read block by block: the digest of the whole file is taken beside cutting, hashing and storing its chunks."""
+    whole, size, chunks = blake3(), 0, list[bytes]()
+    buffer = memoryview(bytearray(BLOCK))
+    kept = 0
+    while True:
+        end = kept + _fill(handle, buffer[kept:])
+        hashing = helper.submit(whole.update, buffer[kept:end])
+        parts = list(cut(buffer[:end]))
+        is_last = end < BLOCK
+        tail = parts.pop() if parts and not is_last else buffer[:0]
+        pieces = hashed(parts)
+        writer.put(pieces)
+        chunks += [digest for digest, _ in pieces]
+        hashing.result()
+        size += end - kept
+        advance(end - kept)
+        if is_last:
+            return Content(size, whole.digest(), tuple(chunks))
+        kept = len(tail)
+        buffer[:kept] = bytes(tail)
+
+
+def _fill(handle: BinaryIO, buffer: memoryview) -> int:
+    """Read until `buffer` is full or the file ends."""
+    filled = 0
+    while filled < len(buffer):
+        count = handle.readinto(buffer[filled:])  # type: ignore[attr-defined]
+        if not count:
+            break
+        filled += count
+    return filled
+
+
+def _advance(count: _Count, size: int, files: int, total: int, tell: Tell) -> None:
+    count.bytes += size
+    count.read += size
+    tell(Progress(count.files, count.bytes, files, total))

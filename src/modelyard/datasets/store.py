@@ -1,0 +1,133 @@
+"""The chunk store: every piece of content once, whatever file, version or dataset it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias
+
+from blake3 import blake3
+
+from modelyard.datasets.packs import Packs, PackWriter, Place
+from modelyard.datasets.tree import Content
+from modelyard.errors import DataDamaged
+
+Piece: TypeAlias = tuple[bytes, memoryview | bytes]
+"""A chunk's digest and its bytes."""
+
+
+class ChunkIndex(Protocol):
+    """Knows where stored chunks lie."""
+
+    def find(self, digests: Collection[bytes]) -> Mapping[bytes, Place]:
+        """The places of those of these chunks that are stored."""
+        ...
+
+    def add(self, places: Mapping[bytes, Place]) -> None:
+        """Make the chunks of a kept pack known. A chunk that another process added first stays where it is."""
+        ...
+
+
+class ChunkStore:
+    """Chunks in packs, found through an index."""
+
+    def __init__(self, packs: Packs, index: ChunkIndex) -> None:
+        self.packs, self.index = packs, index
+
+    def writer(self) -> ChunkWriter:
+        """Something to store chunks with, as a context."""
+        return ChunkWriter(self.packs, self.index)
+
+    def lacking(self, digests: Collection[bytes]) -> set[bytes]:
+        """Those of these chunks that are not stored."""
+        return set(digests) - self.index.find(digests).keys()
+
+    def read(self, digest: bytes, place: Place | None) -> bytes:
+        """One chunk, checked.
+
+        Raises:
+            DataDamaged: it is gone, or its bytes are not those that were stored; the pack is named.
+        """
+        if place is None:
+            raise DataDamaged(f"the chunk {digest.hex()} is not in the store")
+        raw = self.packs.read(place)
+        if blake3(raw).digest() != digest:
+            raise DataDamaged(
+                f"the chunk {digest.hex()} in pack {place.pack} at byte {place.offset} is not what was stored"
+            )
+        return raw
+
+    def read_all(self, digests: Sequence[bytes]) -> bytes:
+        """These chunks joined; raises as `read` does."""
+        places = self.index.find(digests)
+        return b"".join(self.read(digest, places.get(digest)) for digest in digests)
+
+
+class ChunkWriter:
+    """Stores what is not there yet. Full packs go to disk behind the caller's back, each known once it is safe.
+
+    What was kept stays when the writer is killed: the next one finds it in the index and stores only the rest.
+    """
+
+    def __init__(self, packs: Packs, index: ChunkIndex) -> None:
+        self._packs, self._index = packs, index
+        self._pack: PackWriter | None = None
+        self._put: set[bytes] = set()
+        self._keeping: list[Future[None]] = []
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="packs")
+        self.stored_bytes = 0
+
+    def put(self, pieces: Iterable[Piece]) -> None:
+        """Store those of these chunks that are new."""
+        asked = {digest: data for digest, data in pieces if digest not in self._put}
+        there = self._index.find(asked.keys()) if asked else {}
+        self._put |= asked.keys()
+        for digest, data in asked.items():
+            if digest not in there:
+                self._add(digest, data)
+
+    def put_whole(self, raw: bytes) -> Content:
+        """Store `raw` as one chunk."""
+        digest = blake3(raw).digest()
+        self.put([(digest, raw)])
+        return Content(len(raw), digest, (digest,))
+
+    def finish(self) -> None:
+        """Return when everything that was put is safe and known."""
+        if self._pack is not None:
+            self._hand_over(self._pack)
+            self._pack = None
+        while self._keeping:
+            self._keeping.pop(0).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.finish()
+            elif self._pack is not None:
+                self._pack.abandon()
+        finally:
+            self._background.shutdown()
+
+    def _add(self, digest: bytes, data: memoryview | bytes) -> None:
+        if self._pack is None:
+            self._pack = PackWriter(self._packs)
+        self._pack.add(digest, data)
+        self.stored_bytes += len(data)
+        if self._pack.is_full:
+            self._hand_over(self._pack)
+            self._pack = None
+
+    def _hand_over(self, pack: PackWriter) -> None:
+        while self._keeping and self._keeping[0].done():
+            self._keeping.pop(0).result()
+        self._keeping.append(self._background.submit(self._keep, pack))
+
+    def _keep(self, pack: PackWriter) -> None:
+        self._index.add(pack.finish())

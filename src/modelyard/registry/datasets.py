@@ -1,0 +1,236 @@
+"""Dataset versions in the metadata database, and where the chunks of their content lie."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from modelyard.datasets.checkout import read_tree
+from modelyard.datasets.facts import Facts, Profile, decode_facts, encode_facts
+from modelyard.datasets.packs import FolderPacks, Place
+from modelyard.datasets.store import ChunkStore
+from modelyard.datasets.tree import Tree
+from modelyard.domain.names import Ref, check_name
+from modelyard.errors import DatasetNotFound, InvalidRequest, VersionNotFound
+from modelyard.home import Home
+from modelyard.registry.database import Database
+from modelyard.registry.tables import chunks, dataset_versions, datasets
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """One version of a dataset. `bytes` is the size of its files; `origin` says where they came from."""
+
+    dataset: str
+    number: int
+    digest: str
+    created_at: datetime
+    by: str
+    note: str
+    files: int
+    bytes: int
+    origin: Mapping[str, Any]
+    facts: Facts
+
+    @property
+    def ref(self) -> str:
+        """How it is written: ``flights@2``."""
+        return f"{self.dataset}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All that is to be registered as a version. `tree_chunks` is where the list of files is stored."""
+
+    tree: Tree
+    tree_chunks: tuple[bytes, ...]
+    origin: Mapping[str, Any]
+    facts: Facts
+    profile: Profile
+    by: str = ""
+    note: str = ""
+
+
+class DatabaseIndex:
+    """The places of chunks, in a table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, digests: Collection[bytes]) -> Mapping[bytes, Place]:
+        """The places of those of these chunks that are stored."""
+        found: dict[bytes, Place] = {}
+        asked = select(chunks.c.digest, chunks.c.pack, chunks.c.offset, chunks.c.size)
+        with self._database.read() as connection:
+            for part in _parts(list(digests)):
+                rows = connection.execute(asked.where(chunks.c.digest.in_(part)))
+                found |= {digest: Place(pack, offset, size) for digest, pack, offset, size in rows}
+        return found
+
+    def add(self, places: Mapping[bytes, Place]) -> None:
+        """Make the chunks of a pack known; what is known stays where it is."""
+        rows = [
+            {"digest": digest, "pack": place.pack, "offset": place.offset, "size": place.size}
+            for digest, place in places.items()
+        ]
+        with self._database.write() as connection:
+            # Both databases know the clause, each by its own dialect; that of the other is slow to import.
+            dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+            connection.execute(dialect.insert(chunks).on_conflict_do_nothing(), rows)
+
+
+class Datasets:
+    """Datasets and their versions in one home. Safe to use from several threads and processes."""
+
+    def __init__(self, home: Home, database: Database) -> None:
+        self._database = database
+        self.store = ChunkStore(FolderPacks(home.datasets), DatabaseIndex(database))
+
+    def close(self) -> None:
+        """Let go of open files."""
+        self.store.packs.close()
+
+    def register(self, name: str, draft: Draft) -> tuple[DatasetVersion, bool]:
+        """Make a stored snapshot the next version of the dataset `name`, and say whether it is new.
+
+        The same content again gives the version that there is.
+
+        Raises:
+            InvalidRequest: the name cannot be one.
+        """
+        check_name(name, "dataset")
+        digest = draft.tree.digest
+        with self._database.write() as connection:
+            _lock_dataset(connection, name)
+            same = (dataset_versions.c.dataset == name) & (dataset_versions.c.digest == digest)
+            row = connection.execute(select(dataset_versions).where(same)).one_or_none()
+            is_new = row is None
+            if row is None:
+                newest = select(func.coalesce(func.max(dataset_versions.c.number), 0))
+                number = connection.execute(newest.where(dataset_versions.c.dataset == name)).scalar_one() + 1
+                values = {"dataset": name, "number": number, "digest": digest, **_values(draft)}
+                connection.execute(insert(dataset_versions).values(values))
+                row = connection.execute(select(dataset_versions).where(same)).one()
+        return _version(row), is_new
+
+    def version(self, ref: str) -> DatasetVersion:
+        """The version that ``flights@2`` names, or the newest for ``flights``.
+
+        Raises:
+            DatasetNotFound, VersionNotFound: there is none; the message lists what there is.
+            InvalidRequest: a text that is no reference to a dataset version.
+        """
+        return _version(self._row(ref))
+
+    def profile(self, ref: str) -> Profile:
+        """The counts that describe the columns of a version's tables; raises as `version` does."""
+        found: Profile = msgspec.msgpack.decode(self._row(ref).profile)
+        return found
+
+    def tree(self, ref: str) -> Tree:
+        """The files of a version; raises as `version` does.
+
+        Raises:
+            DataDamaged: the list of files is not the one that was recorded.
+        """
+        row = self._row(ref)
+        return read_tree(row.digest, msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...]), self.store)
+
+    def versions(self, name: str) -> tuple[DatasetVersion, ...]:
+        """All versions of the dataset, oldest first.
+
+        Raises:
+            DatasetNotFound: there is no such dataset.
+        """
+        with self._database.read() as connection:
+            _require(connection, name)
+            wanted = select(dataset_versions).where(dataset_versions.c.dataset == name)
+            return tuple(_version(row) for row in connection.execute(wanted.order_by(dataset_versions.c.number)))
+
+    def newest(self) -> tuple[DatasetVersion, ...]:
+        """The newest version of every dataset, by name."""
+        last = select(dataset_versions.c.dataset, func.max(dataset_versions.c.number).label("number"))
+        of_each = last.group_by(dataset_versions.c.dataset).subquery()
+        here = (dataset_versions.c.dataset == of_each.c.dataset) & (dataset_versions.c.number == of_each.c.number)
+        with self._database.read() as connection:
+            rows = connection.execute(select(dataset_versions).join(of_each, here).order_by(dataset_versions.c.dataset))
+            return tuple(_version(row) for row in rows)
+
+    def _row(self, ref: str) -> Row[Any]:
+        name, number = _parsed(ref)
+        with self._database.read() as connection:
+            _require(connection, name)
+            wanted = select(dataset_versions).where(dataset_versions.c.dataset == name)
+            ordered = wanted.order_by(dataset_versions.c.number.desc())
+            asked = ordered if number is None else ordered.where(dataset_versions.c.number == number)
+            row = connection.execute(asked.limit(1)).one_or_none()
+            if row is None:
+                newest = [found.number for found in connection.execute(ordered.limit(3))]
+                raise VersionNotFound(name, number or "newest", newest)
+            return row
+
+
+def _parsed(ref: str) -> tuple[str, int | None]:
+    name = ref.partition("@")[0]
+    check_name(name, "dataset")
+    parsed = Ref.parse(ref)
+    if parsed.alias is not None:
+        raise InvalidRequest(f"{ref!r}: versions of data have numbers only, such as {name}@1")
+    return parsed.model, parsed.version
+
+
+def _values(draft: Draft) -> dict[str, Any]:
+    return {
+        "created_at": datetime.now(UTC),
+        "by": draft.by,
+        "note": draft.note,
+        "files": len(draft.tree.entries),
+        "bytes": draft.tree.bytes,
+        "origin": dict(draft.origin),
+        "facts": encode_facts(draft.facts),
+        "profile": msgspec.msgpack.encode(draft.profile),
+        "tree": msgspec.msgpack.encode(draft.tree_chunks),
+    }
+
+
+def _version(row: Row[Any]) -> DatasetVersion:
+    return DatasetVersion(
+        dataset=row.dataset,
+        number=row.number,
+        digest=row.digest,
+        created_at=row.created_at,
+        by=row.by,
+        note=row.note,
+        files=row.files,
+        bytes=row.bytes,
+        origin=row.origin,
+        facts=decode_facts(row.facts),
+    )
+
+
+def _lock_dataset(connection: Connection, name: str) -> None:
+    """Make the dataset's row if need be, and keep others from numbering versions of it until this transaction ends."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(datasets).values(name=name, created_at=datetime.now(UTC)))
+    except IntegrityError:  # it is there
+        connection.execute(select(datasets.c.name).where(datasets.c.name == name).with_for_update())
+
+
+def _require(connection: Connection, name: str) -> None:
+    if connection.execute(select(datasets.c.name).where(datasets.c.name == name)).one_or_none() is None:
+        known = connection.execute(select(datasets.c.name).order_by(datasets.c.name)).scalars().all()
+        raise DatasetNotFound(name, known)
+
+
+def _parts(digests: list[bytes]) -> list[list[bytes]]:
+    return [digests[start : start + _AT_ONCE] for start in range(0, len(digests), _AT_ONCE)]
