@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-_PRIVATE = (b"Private_Clean", b"Private_Dirty", b"Swap")
+_PRIVATE = (b"Private_Dirty", b"Swap")
 
 
 def give_back() -> None:
@@ -22,9 +22,9 @@ def give_back() -> None:
 
 
 def held_bytes(pid: int | None = None) -> int:
-    """Memory that is the process's own and would be free without it; 0 when it is gone.
+    """Memory that is the process's own and that only its end would free; 0 when it is gone.
 
-    What it shares with the process that it was forked from does not count.
+    What it shares with the process that it was forked from does not count, nor what was read from files.
 
     >>> held_bytes() > 1_000_000
     True
