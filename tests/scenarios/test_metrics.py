@@ -97,6 +97,28 @@ def test_the_counts_of_all_workers_are_those_of_all_calls(server: ServingProcess
     assert now["modelyard_version_ready", "1", ""] == 1
 
 
+def test_what_is_told_of_calls_adds_up(server: ServingProcess) -> None:
+    call(server, [("/predict/toy", GOOD)] * 5)
+    last: Samples = {}
+
+    def settled() -> Samples | None:
+        nonlocal last
+        before, last = last, {name: value for name, value in samples(server).items() if name[1] == "1"}
+        return last if last == before else None
+
+    now = {name: value for (name, _, reason), value in until(settled, "no more news").items() if not reason}
+    calls, rows = now["modelyard_requests_total"], now["modelyard_rows_total"]
+    parts = ("queue", "decode", "compute", "encode")
+    assert [now[f"modelyard_request_{part}_seconds_count"] for part in (*parts, "duration")] == [calls] * 5
+    whole = now["modelyard_request_duration_seconds_sum"]
+    assert 0 < sum(now[f"modelyard_request_{part}_seconds_sum"] for part in parts) <= whole
+    assert (now["modelyard_request_rows_sum"], now["modelyard_request_rows_count"]) == (rows, calls)
+    assert (now["modelyard_batch_rows_sum"], now["modelyard_batch_rows_count"]) == (rows, calls)
+    computed = now["modelyard_batch_compute_seconds_total"]
+    assert computed == pytest.approx(now["modelyard_request_compute_seconds_sum"])
+    assert now["modelyard_version_memory_bytes"] > 0
+
+
 def test_openmetrics_is_told_to_those_who_ask_for_it(server: ServingProcess) -> None:
     asked = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"}
     reply = server.ask("GET", "/metrics", headers=asked)

@@ -27,6 +27,7 @@ from modelyard.runtime.python import PythonRuntime
 from modelyard.serving.costs import CostModel
 from modelyard.serving.gentle import Turns
 from modelyard.serving.keeper import KeptRuntime
+from modelyard.serving.memory import held_bytes
 from modelyard.serving.merging import why_alone
 from modelyard.serving.meters import Meter, Meters
 from modelyard.serving.served import Pace, ServedVersion
@@ -69,13 +70,14 @@ def open_version(
     golden = ready_golden.golden(bundle, home)
     python = _interpreter(bundle, home, python)
     with (turns or Turns()).turn() as paced:
-        native = bundle.manifest.runtime == "python"
+        native, held = bundle.manifest.runtime == "python", held_bytes()
         runtime = open_runtime(bundle, home=home, python=python, threads=threads if native else 1)
         try:
             _prove(runtime, bundle, golden, ("single", "batch"), paced.step)
             pace = _pace(runtime, bundle, golden)
             alone = _why_alone(runtime, bundle, golden)
             cost = CostModel(max(pace.one, 1e-4), pace.more)
+            taken = None if native else _taken(held_bytes() - held, bundle)
         except BaseException:
             runtime.close()
             raise
@@ -92,6 +94,7 @@ def open_version(
         alone=alone,
         cost=cost,
         closed=partial(meters.closed, meter),
+        memory_bytes=taken,
     )
 
 
@@ -102,6 +105,12 @@ def _interpreter(bundle: Bundle, home: Home, python: Path | None) -> Path | None
     from modelyard.bundle.environment import cached
 
     return cached(bundle.manifest.environment, home)
+
+
+def _taken(growth: int, bundle: Bundle) -> int:
+    """Memory of a compiled version: what this process grew by; at least the graph, as freed pages are used again."""
+    form = bundle.manifest.compiled
+    return max(growth, 0 if form is None else (bundle.path / form.path).stat().st_size)
 
 
 def _why_alone(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> str:

@@ -173,6 +173,11 @@ class DataPlane:
         """Whether any version answers."""
         return bool(self._routes)
 
+    def served(self) -> tuple[ServedVersion, ...]:
+        """The versions that answer, in order of their deployments' names. They may be closed at any moment."""
+        routes = self._routes
+        return tuple(routes[name] for name in sorted(routes))
+
     def names(self) -> list[str]:
         """The deployments that are wanted or answer, in order."""
         with self._change:

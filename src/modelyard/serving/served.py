@@ -107,6 +107,8 @@ class ServedVersion:
     """Why its calls may not be computed together; empty when they may."""
     closed: Callable[[], None] = lambda: None
     """Called when it is closed, and with it the counting of its calls."""
+    memory_bytes: int | None = None
+    """What this process grew by as it was opened; None where the model has a process of its own."""
     lane: Lane | None = None
     _bytes_a_row: float = 0.0
     _loop: asyncio.AbstractEventLoop | None = None

@@ -12,8 +12,8 @@ from modelyard.serving import boards
 from modelyard.serving.answering import Answering
 from modelyard.serving.meters import Meters
 from modelyard.serving.plane import DataPlane
+from modelyard.serving.served import ServedVersion
 from modelyard.serving.slots import Slot
-from modelyard.serving.status import PlaneStatus
 
 PUBLISH_SECONDS = 0.5
 """Seconds between two boards at most."""
@@ -60,7 +60,7 @@ class Telling:
             connections=len(self._connections),
             accepted=self._slot.accepted,
             meters=self._meters.snapshots(),
-            versions=_versions(status),
+            versions=tuple(_facts(served) for served in self._plane.served() if not served.trouble()),
             memory_bytes=_resident(os.getpid()),
             records_written=self._answering.recorded,
             records_failed=self._answering.unrecorded,
@@ -77,19 +77,16 @@ class Telling:
         self.pause = min(SHARE * (time.monotonic() - self.published), PUBLISH_SECONDS)
 
 
-def _versions(status: PlaneStatus) -> tuple[boards.VersionFacts, ...]:
-    return tuple(
-        boards.VersionFacts(
-            deployment=one.name,
-            model=one.model,
-            version=one.version,
-            digest=one.digest,
-            runtime=one.runtime,
-            pid=one.pid,
-            memory_bytes=None if one.pid is None else _resident(one.pid),
-        )
-        for one in status.deployments
-        if one.state == "READY"
+def _facts(served: ServedVersion) -> boards.VersionFacts:
+    status = served.status()
+    return boards.VersionFacts(
+        deployment=served.deployment.name,
+        model=status.model,
+        version=status.version,
+        digest=status.digest,
+        runtime=status.runtime,
+        pid=status.pid,
+        memory_bytes=served.memory_bytes if status.pid is None else _resident(status.pid),
     )
 
 
