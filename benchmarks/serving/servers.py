@@ -18,7 +18,7 @@ from benchmarks.serving.processes import ONE_THREAD, NotStarted, Process, answer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = max(2, len(os.sched_getaffinity(0)))
-PATIENCE = 120.0
+PATIENCE = 240.0
 TOLERANCE = 1e-6
 OUR_PATHS = {"PYTHONPATH": os.pathsep.join([str(Path(modelyard.__file__).parents[1]), str(ROOT)])}
 

@@ -1,0 +1,63 @@
+"""PyTriton: Triton with a Python function, an instance of it a worker, and Triton's dynamic batching."""
+
+from __future__ import annotations
+
+import os
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pytriton.decorators import batch
+from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+
+Values = npt.NDArray[np.generic]
+
+
+class Predictor:
+    """The pipeline as an inference function. Each instance has one."""
+
+    def __init__(self) -> None:
+        self.model = joblib.load(os.environ["MODEL_FILE"])
+        self.columns = list(self.model.feature_names_in_)
+
+    @batch
+    def __call__(self, **tensors: Values) -> dict[str, Values]:
+        """The probability of class 1 for every row."""
+        values = {name: _texts(one) if one.dtype == object else one[:, 0] for name, one in tensors.items()}
+        frame = pd.DataFrame({name: values[name] for name in self.columns})
+        return {"predictions": self.model.predict_proba(frame)[:, 1:]}
+
+
+def _texts(values: Values) -> Values:
+    return np.array([one.decode() for one in values[:, 0]], dtype=object)
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    functions = [Predictor() for _ in range(int(os.environ["WORKERS"]))]
+    inputs = [
+        Tensor(name=name, dtype=bytes if name.startswith("c") else np.float64, shape=(1,))
+        for name in functions[0].columns
+    ]
+    settings = TritonConfig(
+        http_address="127.0.0.1",
+        http_port=int(os.environ["PORT"]),
+        grpc_port=int(os.environ["GRPC_PORT"]),
+        allow_metrics=False,
+    )
+    with Triton(config=settings) as triton:
+        triton.bind(
+            model_name="bench",
+            infer_func=functions,
+            inputs=inputs,
+            outputs=[Tensor(name="predictions", dtype=np.float64, shape=(1,))],
+            config=ModelConfig(max_batch_size=256, batcher=DynamicBatcher()),
+            strict=False,
+        )
+        triton.serve()
+
+
+if __name__ == "__main__":
+    main()
