@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.domain.frame import Frame, Vector
-from modelyard.domain.schema import Column, Kind, Scalar, Schema
+from modelyard.domain.schema import Column, Kind, PerSchema, Scalar, Schema
 from modelyard.errors import InvalidInput
 
 Mask: TypeAlias = NDArray[np.bool_]
 
-_COMPILED_AT_ONCE = 256
 _NAMED_CATEGORIES = 12
 
 
@@ -166,24 +165,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-_rules_of: dict[int, tuple[Schema, tuple[_Rule, ...]]] = {}
+def _rules_of(schema: Schema) -> tuple[_Rule, ...]:
+    return tuple(_rule(column) for column in schema.columns)
 
 
-def forget(schema: Schema) -> None:
-    """Let go of what was kept to check rows of `schema` quickly; it is made anew if there are more."""
-    _rules_of.pop(id(schema), None)
-
-
-def _rules(schema: Schema) -> tuple[_Rule, ...]:
-    """The rules of `schema`, made once: schemas are immutable, so their identity tells them apart."""
-    found = _rules_of.get(id(schema))
-    if found is not None and found[0] is schema:
-        return found[1]
-    rules = tuple(_rule(column) for column in schema.columns)
-    if len(_rules_of) >= _COMPILED_AT_ONCE:
-        _rules_of.clear()
-    _rules_of[id(schema)] = (schema, rules)
-    return rules
+_rules = PerSchema(_rules_of)
 
 
 def _rule(column: Column) -> _Rule:

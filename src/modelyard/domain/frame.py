@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +15,7 @@ Answers: TypeAlias = dict[str, Array]
 """Output name to array of shape ``(rows, *shape)``; texts are object arrays of ``str``."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Vector:
+class Vector(msgspec.Struct, frozen=True, eq=False):
     """One column: `values` of shape ``(rows, *shape)`` and, for kinds that cannot say it themselves, what is missing.
 
     Missing is NaN in floats, None in texts (object arrays), NaT in datetimes; there `missing` is None.
@@ -50,8 +49,7 @@ class Vector:
         return Vector(self.values[picked], None if self.missing is None else self.missing[picked])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, eq=False):
     """A table by column, in the order of the schema.
 
     `scalars` may hold the values of a single row of plain columns once more, as Python objects in the same order, with

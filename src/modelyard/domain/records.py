@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from modelyard.domain.schema import Scalar
 
 Outcome: TypeAlias = Literal["ok", "refused", "failed", "unavailable"]
@@ -15,8 +17,7 @@ WireForm: TypeAlias = Literal["oip", "rows", "invocations", "arrow", "grpc"]
 Arrow stream, the protocol's ``ModelInferRequest`` as protobuf."""
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionRecord:
+class PredictionRecord(msgspec.Struct, frozen=True):
     """One call, as raw as it came.
 
     `prediction_id` names the call; its rows are ``<id>-0``, ``<id>-1`` ... and, for a call of one row, the id itself

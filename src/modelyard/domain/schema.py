@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -150,7 +152,7 @@ class Output:
     dtype: str = "float64"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Schema:
     """Input columns in order, and outputs in order."""
 
@@ -171,3 +173,40 @@ class Schema:
             if output.name == name:
                 return output
         raise KeyError(name)
+
+
+Made = TypeVar("Made")
+
+
+class PerSchema(Generic[Made]):
+    """What is made once for each schema, and kept as long as the schema is in use. Safe to call from several threads.
+
+    Schemas are immutable, so their identity tells them apart. What is made must not hold on to its schema.
+
+    >>> width = PerSchema(lambda schema: len(schema.columns))
+    >>> width(Schema("dataframe", (), ()))
+    0
+    """
+
+    def __init__(self, make: Callable[[Schema], Made]) -> None:
+        self._make = make
+        self._made: dict[int, tuple[weakref.ref[Schema], Made]] = {}
+
+    def __call__(self, schema: Schema) -> Made:
+        """What was made for `schema`, made now if it was not yet."""
+        found = self._made.get(id(schema))
+        if found is not None and found[0]() is schema:
+            return found[1]
+        made, name = self._make(schema), id(schema)
+
+        def forget(gone: weakref.ref[Schema]) -> None:
+            # A later schema may have been given the same identity.
+            kept = self._made.get(name)
+            if kept is not None and kept[0] is gone:
+                del self._made[name]
+
+        self._made[name] = (weakref.ref(schema, forget), made)
+        return made
+
+    def __len__(self) -> int:
+        return len(self._made)

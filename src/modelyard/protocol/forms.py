@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
@@ -15,8 +17,7 @@ from modelyard.protocol.media import ARROW, BINARY, JSON, PROTOBUF, Media
 from modelyard.protocol.table import Call, Source, TableReader
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """An answer's body, its type, and headers that go with it (names in lower case)."""
 
     body: bytes

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
 from modelyard.domain.frame import Answers, Array, Frame
 from modelyard.domain.records import row_id
-from modelyard.domain.schema import Output, Scalar, Schema
+from modelyard.domain.schema import Output, PerSchema, Scalar, Schema
 from modelyard.errors import InvalidRequest
 from modelyard.protocol import jsontext
 from modelyard.protocol.oip import read_output
@@ -41,6 +41,11 @@ _REQUESTS = msgspec.json.Decoder(RowsRequest)
 _RESPONSES = msgspec.json.Decoder(RowsResponse)
 
 PREDICTION_ID = "prediction_id"
+
+_MOST_CHOICES = 64
+"""Choices of outputs for which a type of rows is kept."""
+
+_ColumnWriter: TypeAlias = Callable[[Array], Iterable[Any]]
 
 
 def read_request(body: bytes, reader: TableReader) -> Call:
@@ -100,11 +105,55 @@ def write_response(answers: Answers, schema: Schema, source: Source) -> bytes:
     """
     rows = source.rows
     named = source.ids or [row_id(source.prediction_id, row, rows) for row in range(rows)]
-    columns = [(name, by_row(answers[name], schema.output(name), rows)) for name in answers]
-    table = [
-        {PREDICTION_ID: name, **{output: values[row] for output, values in columns}} for row, name in enumerate(named)
-    ]
+    row, columns = _writers(schema).of(tuple(answers))
+    values = [write(answers[name]) for name, write in zip(answers, columns, strict=True)]
+    table = list(map(row, named, *values))
     return jsontext.write(RowsResponse(source.model, source.version, source.prediction_id, table))
+
+
+class _Writers:
+    """Makes rows of answers, as types that are made for the outputs which are asked for."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._outputs = {output.name: output for output in schema.outputs}
+        self._made: dict[tuple[str, ...], tuple[Callable[..., Any], list[_ColumnWriter]]] = {}
+
+    def of(self, names: tuple[str, ...]) -> tuple[Callable[..., Any], list[_ColumnWriter]]:
+        """What makes a row of its prediction id and the values of these outputs, and what makes the values."""
+        found = self._made.get(names)
+        if found is None:
+            row = _object("Row", [PREDICTION_ID, *names])
+            found = row, [_column_writer(self._outputs[name]) for name in names]
+            if len(self._made) < _MOST_CHOICES:
+                self._made[names] = found
+        return found
+
+
+_writers = PerSchema(_Writers)
+
+
+def _object(name: str, members: Sequence[str]) -> Callable[..., Any]:
+    """What makes a JSON object with these members of their values, in order."""
+    if len(set(members)) < len(members):
+        return lambda *values: dict(zip(members, values, strict=True))
+    fields = [(f"member{at}", Any) for at in range(len(members))]
+    names = {f"member{at}": member for at, member in enumerate(members)}
+    return msgspec.defstruct(name, fields, rename=names, gc=False)
+
+
+def _column_writer(output: Output) -> _ColumnWriter:
+    """What makes one JSON value a row of an output: as `by_row`, but for many rows at once."""
+    if output.classes is None or output.role not in ("probability", "score"):
+        return lambda array: by_row(array, output, len(array))
+    width = len(output.classes)
+    shares = _object("Shares", [class_key(label) for label in output.classes])
+
+    def write(array: Array) -> Iterable[Any]:
+        if array.ndim != 2 or array.shape[1] != width or array.dtype.kind == "M":
+            return by_row(array, output, len(array))
+        return map(shares, *array.T.tolist())
+
+    return write
 
 
 def by_row(array: Array, output: Output, rows: int) -> list[Any]:

@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from math import prod
 from typing import Any
 
+import msgspec
+
 from modelyard.domain.frame import Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Schema
 from modelyard.errors import InvalidInput, InvalidRequest
@@ -19,8 +21,7 @@ from modelyard.protocol.quick import QuickReader
 from modelyard.protocol.values import Reader, flatten, read_values, reader_of, shown
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What a request asks for: rows, the wanted outputs (None: all) and what the caller named.
 
     `id` is echoed. `row_ids` are the caller's own prediction ids, one a row. `words` asks for NaN and infinities as
@@ -37,8 +38,7 @@ class Call:
     checked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """What answered a call, and under which ids: the facts that an answer carries beside its numbers.
 
     `ids` are the caller's own, one a row, or empty. `deployment` is the name under which it was called.

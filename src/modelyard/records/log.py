@@ -13,7 +13,6 @@ survives the loss of power only with ``fsync="always"``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +131,12 @@ def _payload(record: PredictionRecord) -> bytes:
 def _writable(record: PredictionRecord) -> PredictionRecord:
     """`record` with unpaired surrogates escaped: JSON can spell them, UTF-8 cannot, and no call may go unrecorded."""
     texts: dict[str, Any] = {
-        part.name: value.encode(errors="backslashreplace").decode()
-        for part in fields(record)
-        if isinstance(value := getattr(record, part.name), str)
+        name: value.encode(errors="backslashreplace").decode()
+        for name in record.__struct_fields__
+        if isinstance(value := getattr(record, name), str)
     }
     ids = tuple(one.encode(errors="backslashreplace").decode() for one in record.row_ids)
-    return replace(record, **texts, row_ids=ids)
+    return msgspec.structs.replace(record, **texts, row_ids=ids)
 
 
 def _label_payload(label: Label) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from modelyard.errors import Overloaded
 
 SHORTEST_RETRY = 0.05
@@ -19,8 +21,7 @@ class Bounds:
     objective_ms: float = 1000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(msgspec.Struct, frozen=True):
     """All that the decision about one call may look at. Times in seconds.
 
     `left` is until its deadline, `wait` until its turn as expected, `own` what it takes itself; `bytes` and `rows`

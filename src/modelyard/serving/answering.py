@@ -17,8 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from modelyard.domain.checks import check
 from modelyard.domain.frame import Answers
@@ -378,7 +380,7 @@ class Answering:
         reply = error_reply(error, incoming.prediction_id)
         if self._tracer is not None:
             traced = self._traced(self._tracer, call, reply.status, total, type(error).__name__)
-            reply = replace(reply, headers=reply.headers + traced)
+            reply = msgspec.structs.replace(reply, headers=reply.headers + traced)
         text = str(error) if isinstance(error, ModelyardError) else f"{type(error).__name__}: {error}"
         self._finish(call, reply, total, text, None)
 

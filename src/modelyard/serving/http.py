@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -81,8 +80,7 @@ def outcome_of(status: int) -> Outcome:
     return "unavailable" if status == 503 else "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A complete answer. `error` is what it reports, for entrances that have their own words for errors."""
 
     status: int

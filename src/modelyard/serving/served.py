@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from modelyard.domain.checks import forget
 from modelyard.domain.desired import Deployment
 from modelyard.domain.frame import Answers
 from modelyard.domain.manifest import Manifest
@@ -180,7 +179,6 @@ class ServedVersion:
                 self._loop.call_soon_threadsafe(self.lane.close)
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.runtime.close()
-        forget(self.schema)
         self.closed()
 
 

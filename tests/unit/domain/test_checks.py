@@ -1,5 +1,7 @@
 """The one place that refuses rows."""
 
+import gc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelyard.domain.checks import check, offences
 from modelyard.domain.frame import Frame, Vector
-from modelyard.domain.schema import Accepts, Column, Kind, Schema
+from modelyard.domain.schema import Accepts, Column, Kind, PerSchema, Schema
 from modelyard.errors import InvalidInput
 
 
@@ -123,3 +125,13 @@ def _refused(frame, schema):
     except InvalidInput:
         return True
     return False
+
+
+def test_what_is_made_for_a_schema_goes_when_the_schema_does() -> None:
+    made = PerSchema(lambda schema: len(schema.columns))
+    schema = Schema("dataframe", (), ())
+    assert made(schema) == made(schema) == 0
+    assert len(made) == 1
+    del schema
+    gc.collect()
+    assert len(made) == 0

@@ -1,11 +1,11 @@
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from modelyard.domain.environment import Environment
 from modelyard.domain.frame import Answers, Frame
