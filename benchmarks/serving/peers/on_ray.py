@@ -12,6 +12,8 @@ import ray
 from ray import serve
 from starlette.requests import Request
 
+REPLICAS = int(os.environ["WORKERS"])
+
 
 @serve.deployment(
     num_replicas=int(os.environ["WORKERS"]), max_ongoing_requests=100, ray_actor_options={"num_cpus": 0.5}
@@ -42,7 +44,7 @@ class Predictor:
 
 if __name__ == "__main__":
     ray.init(
-        num_cpus=int(os.environ["WORKERS"]),
+        num_cpus=REPLICAS,
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=100_000_000,
