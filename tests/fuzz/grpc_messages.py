@@ -54,6 +54,11 @@ def seeds() -> Iterator[bytes]:
     ]
     yield for_schema(0, _request(raws, **{name: (kind, [2, 1], None) for name, (kind, _) in _MIXED.items()}))
     yield for_schema(1, _request([], X=("FP64", [1, 3], [1.0, 2.0, 3.0])))
+    asked = message("ModelInferRequest").FromString(
+        _request([], **{name: (kind, [2], leaves) for name, (kind, leaves) in _MIXED.items()})
+    )
+    asked.outputs.add(name="predict_proba").parameters["classification"].int64_param = 2
+    yield for_schema(0, asked.SerializeToString())
     for datatype, dtype in (("FP16", "<f2"), ("BF16", "<u2"), ("INT8", "<i1"), ("UINT64", "<u8"), ("FP32", "<f4")):
         yield for_schema(1, _request([np.arange(6).astype(dtype).tobytes()], X=(datatype, [2, 3], None)))
     yield for_schema(2, _request([], text=("BYTES", [1], ["é".encode()])))

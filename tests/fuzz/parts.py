@@ -108,8 +108,9 @@ def _answered(form: WireForm, call: Call, schema: Schema) -> None:
     length = next((int(value) for _, value in written.headers), None)
     again = decode.read_answers(form, written.body, schema, described(written.content_type, length))
     if rows:
-        assert list(again) == list(answers)
-        assert all(np.array_equal(again[name], answers[name]) for name in answers)
+        plain = [name for name in answers if name not in dict(call.classes)]
+        assert list(again) == plain
+        assert all(np.array_equal(again[name], answers[name]) for name in plain)
 
 
 def replies(form: WireForm, body: bytes, content_type: str = JSON) -> None:

@@ -156,6 +156,21 @@ def test_answers_are_those_of_http(client: Any, expected: np.ndarray[Any, Any]) 
         assert np.array_equal(result.as_numpy("predict_proba"), expected)
 
 
+def test_the_most_likely_classes_come_as_texts(client: Any, expected: np.ndarray[Any, Any]) -> None:
+    from tritonclient import grpc as triton
+
+    wanted = [triton.InferRequestedOutput("predict_proba", class_count=1), triton.InferRequestedOutput("predict")]
+    result = client.infer("live", inputs(), outputs=wanted)
+    for row, [text] in enumerate(result.as_numpy("predict_proba").tolist()):
+        value, place, name = text.decode().split(":")
+        assert float(value) == expected[row].max()
+        assert (int(place), name.encode()) == (expected[row].argmax(), result.as_numpy("predict")[row])
+    status, says = refusal(
+        lambda: client.infer("live", inputs(), outputs=[triton.InferRequestedOutput("predict", class_count=1)])
+    )
+    assert (status, "no number for each class" in says) == ("StatusCode.INVALID_ARGUMENT", True)
+
+
 def test_calls_with_callbacks_and_refused_ones_are_all_answered(client: Any, expected: np.ndarray[Any, Any]) -> None:
     answers = queue.Queue[tuple[int, Any, Any]]()
 
@@ -207,7 +222,7 @@ def test_the_client_for_asyncio_streams(address: str, expected: np.ndarray[Any, 
 
 def test_a_client_that_waits_no_longer_is_told_so(client: Any) -> None:
     """The client's own time-out ends the call, and a later call on the same connection is answered."""
-    status, _ = refusal(lambda: client.infer("live", inputs(), client_timeout=1e-5))
+    status, _ = refusal(lambda: client.infer("live", inputs(rows=20_000), client_timeout=1e-6))
     assert status in ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.RESOURCE_EXHAUSTED")
     assert client.infer("live", inputs(), client_timeout=PATIENCE).as_numpy("predict") is not None
     assert client.is_server_live(client_timeout=PATIENCE)

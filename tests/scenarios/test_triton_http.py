@@ -88,6 +88,19 @@ def test_every_way_of_sending_gives_the_same_numbers(
     assert [output["name"] for output in response["outputs"]] == asked_for
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_the_most_likely_classes_come_as_texts(
+    client: Any, http: Any, expected: np.ndarray[Any, Any], binary: bool
+) -> None:
+    for count, told in ((2, expected.argsort(axis=1)[:, ::-1]), (1, expected.argmax(axis=1)[:, None])):
+        wanted = [http.InferRequestedOutput("predict_proba", binary_data=binary, class_count=count)]
+        texts = client.infer("live", inputs(http), outputs=wanted).as_numpy("predict_proba")
+        assert texts.shape == (ROWS, count)
+        for row, places in enumerate(told.tolist()):
+            parts = [(text if isinstance(text, str) else text.decode()).split(":") for text in texts[row]]
+            assert parts == [[repr(float(expected[row, at])), str(at), ("late", "on time")[at]] for at in places]
+
+
 def test_calls_with_futures_and_refused_ones_are_all_answered(
     client: Any, http: Any, expected: np.ndarray[Any, Any]
 ) -> None:

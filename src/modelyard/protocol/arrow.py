@@ -26,9 +26,8 @@ import numpy as np
 from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import Column, Kind, Output, Scalar, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, TooLarge
-from modelyard.protocol.rows import class_key
 from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
-from modelyard.protocol.values import convert, expected, has_zone, write_values
+from modelyard.protocol.values import class_key, convert, expected, has_zone, write_values
 
 LARGEST = 64 * 1024 * 1024
 """The most bytes that the buffers of a stream may have without their compression."""

@@ -13,6 +13,7 @@ from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
 from modelyard.errors import UnknownEncoding
 from modelyard.protocol import arrow, invocations, oip, protobuf, rows
+from modelyard.protocol.classification import classified
 from modelyard.protocol.media import ARROW, BINARY, JSON, PROTOBUF, Media
 from modelyard.protocol.table import Call, Source, TableReader
 
@@ -45,6 +46,8 @@ def _read_oip(body: bytes, media: Media, reader: TableReader) -> Call:
 
 def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
     name, version = source.deployment, str(source.version)
+    if call.classes:
+        answers, schema = classified(answers, schema, call.classes)
     if call.binary:
         body, length = oip.write_binary_response(
             answers, schema, name=name, version=version, prediction_id=source.prediction_id, call=call
@@ -61,6 +64,12 @@ def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> 
             words=call.words,
         )
     )
+
+
+def _write_grpc(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
+    if call.classes:
+        answers, schema = classified(answers, schema, call.classes)
+    return Written(protobuf.write_response(answers, schema, call, source), PROTOBUF)
 
 
 def _read_invocations(body: bytes, media: Media, reader: TableReader) -> Call:
@@ -81,7 +90,7 @@ FORMS: Mapping[WireForm, Form] = {
     ),
     "grpc": Form(
         lambda body, media, reader: protobuf.read_request(body, reader),
-        lambda answers, schema, call, source: Written(protobuf.write_response(answers, schema, call, source), PROTOBUF),
+        _write_grpc,
     ),
     "arrow": Form(
         lambda body, media, reader: arrow.read_request(body, reader),

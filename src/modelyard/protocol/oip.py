@@ -22,6 +22,7 @@ from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, 
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
 from modelyard.protocol.binary import FIXED, raw_of, read_raw, row_shape, with_length
+from modelyard.protocol.classification import PARAMETER, is_classified, wanted_classes
 from modelyard.protocol.infer import (
     InferRequest,
     InferResponse,
@@ -91,7 +92,8 @@ def read_request(body: bytes, reader: TableReader, json_length: int | None = Non
 def _call(frame: Frame, request: InferRequest | Tensors, schema: Schema, *, checked: bool = False) -> Call:
     outputs = None if request.outputs is None else _wanted(request.outputs, schema)
     words = bool(request.parameters) and _wants_words(request.parameters or {})
-    return Call(frame, outputs, request.id, (), words, _wanted_raw(request, schema), checked)
+    classes = _wanted_classes(request.outputs, schema) if request.outputs else ()
+    return Call(frame, outputs, request.id, (), words, _wanted_raw(request, schema), checked, classes)
 
 
 class _Tail:
@@ -162,13 +164,19 @@ def _wanted(outputs: Sequence[WantedOutput], schema: Schema) -> tuple[str, ...]:
     for output in outputs:
         if output.name not in known:
             raise InvalidRequest(f"unknown output {output.name[:128]!r}; there are: {', '.join(sorted(known))}")
-        parameters = output.parameters or {}
-        if parameters.get("classification"):
-            raise NotOffered("the classification extension is not offered here; ask for the probabilities instead")
-        _refuse_shared_memory(parameters)
+        _refuse_shared_memory(output.parameters or {})
     if len(set(names)) != len(names):
         raise InvalidRequest("an output is asked for twice")
     return tuple(names) if names else tuple(output.name for output in schema.outputs)
+
+
+def _wanted_classes(outputs: Sequence[WantedOutput], schema: Schema) -> tuple[tuple[str, int], ...]:
+    """The outputs of which only the largest values are wanted, and how many."""
+    wishes = [
+        (one.name, one.parameters[PARAMETER]) for one in outputs if one.parameters and PARAMETER in one.parameters
+    ]
+    counts = [(name, wanted_classes(count, schema.output(name))) for name, count in wishes]
+    return tuple((name, count) for name, count in counts if count)
 
 
 SHARED_MEMORY = "the shared memory extensions are not offered here; data is in the request and in the answer"
@@ -411,6 +419,8 @@ def _with_nulls(vector: Vector, data: list[Any]) -> list[Any]:
 def read_response(body: bytes, schema: Schema, json_length: int | None = None) -> Response:
     """The answers in an inference response, as arrays of the schema's kinds and shapes.
 
+    Outputs of which only the largest values were asked for, as texts, are left out.
+
     Raises:
         InvalidRequest: when it is not a response of the protocol, or names an output that the schema does not have.
     """
@@ -423,19 +433,25 @@ def read_response(body: bytes, schema: Schema, json_length: int | None = None) -
         output = known.get(tensor.name)
         if output is None:
             raise InvalidRequest(f"the response has an output {tensor.name!r} that the schema does not have")
-        if tensor.data is None:
-            answers[tensor.name] = _read_raw_output(tensor, output, tail)
-        else:
-            answers[tensor.name] = read_output(tensor.data, output, tensor.shape)
+        raw = tail.take(_sent(tensor)) if tensor.data is None else None
+        if not is_classified(tensor.datatype, output):
+            answers[tensor.name] = (
+                read_output(tensor.data or [], output, tensor.shape)
+                if raw is None
+                else _read_raw_output(tensor, output, raw)
+            )
     parameters = response.parameters or {}
     return Response(answers, response.model_version or "", str(parameters.get("prediction_id", "")), response.id)
 
 
-def _read_raw_output(tensor: OutputTensor, output: Output, tail: _Tail) -> Array:
-    given = InputTensor(tensor.name, tensor.datatype, tensor.shape, None, tensor.parameters or {BINARY_SIZE: None})
+def _sent(tensor: OutputTensor) -> InputTensor:
+    return InputTensor(tensor.name, tensor.datatype, tensor.shape, None, tensor.parameters)
+
+
+def _read_raw_output(tensor: OutputTensor, output: Output, raw: memoryview) -> Array:
     reading = reading_of(Column(output.name, output.kind, nullable=True, dtype=output.dtype))
     inner = max(prod(tensor.shape[1:]), 1)
-    vector = read_raw(tail.take(given), tensor.datatype, checked_shape(tensor.shape, tensor.name), reading, inner)
+    vector = read_raw(raw, tensor.datatype, checked_shape(tensor.shape, tensor.name), reading, inner)
     return vector.values.reshape(tuple(tensor.shape))
 
 

@@ -15,6 +15,7 @@ from modelyard.domain.frame import Answers, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol.binary import text_of
+from modelyard.protocol.classification import PARAMETER, is_classified, wanted_classes
 from modelyard.protocol.oip import SHARED_MEMORY, read_output, reading_of
 from modelyard.protocol.raw import HALVES, KINDS, read_leaves, read_raw, write_raw
 from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
@@ -71,7 +72,8 @@ def read_request(body: bytes, reader: TableReader) -> Call:
     frame = Frame({name: read[name] for name in by_name}, max(rows, 0))
     outputs = _wanted(request.outputs, reader.schema) if request.outputs else None
     named = [output.name for output in reader.schema.outputs] if outputs is None else outputs
-    return Call(frame, outputs, request.id or None, binary=frozenset(named) if raws else frozenset())
+    classes = _wanted_classes(request.outputs, reader.schema) if outputs else ()
+    return Call(frame, outputs, request.id or None, binary=frozenset(named) if raws else frozenset(), classes=classes)
 
 
 def write_response(answers: Answers, schema: Schema, call: Call, source: Source) -> bytes:
@@ -99,6 +101,8 @@ def write_response(answers: Answers, schema: Schema, call: Call, source: Source)
 def read_response(body: bytes, schema: Schema) -> Answers:
     """The answers in a ``ModelInferResponse``; a text that was missing is empty.
 
+    Outputs of which only the largest values were asked for, as texts, are left out.
+
     Raises:
         InvalidRequest, InvalidInput: when it is not such a message, or not one of a model with that schema.
     """
@@ -107,7 +111,8 @@ def read_response(body: bytes, schema: Schema) -> Answers:
     unknown = next((tensor["name"] for tensor in tensors if tensor["name"] not in known), None)
     if unknown is not None:
         raise InvalidRequest(f"unknown output {unknown[:128]!r}; there are: {', '.join(known)}")
-    return {one["name"]: read_output(one["data"], known[one["name"]], one["shape"]) for one in tensors}
+    plain = [one for one in tensors if not is_classified(one["datatype"], known[one["name"]])]
+    return {one["name"]: read_output(one["data"], known[one["name"]], one["shape"]) for one in plain}
 
 
 def opened(body: bytes, side: Literal["inputs", "outputs"]) -> dict[str, Any]:
@@ -184,10 +189,20 @@ def _wanted(outputs: Any, schema: Schema) -> tuple[str, ...]:
     for output in outputs:
         if output.name not in known:
             raise InvalidRequest(f"unknown output {output.name[:128]!r}; there are: {', '.join(sorted(known))}")
-        if "classification" in output.parameters:
-            raise NotOffered("the classification extension is not offered over gRPC; ask for the probabilities instead")
         if "shared_memory_region" in output.parameters:
             raise NotOffered(SHARED_MEMORY)
     if len(set(names)) != len(names):
         raise InvalidRequest("an output is asked for twice")
     return names
+
+
+def _wanted_classes(outputs: Any, schema: Schema) -> tuple[tuple[str, int], ...]:
+    """The outputs of which only the largest values are wanted, and how many."""
+    wishes = [(output.name, output.parameters[PARAMETER]) for output in outputs if PARAMETER in output.parameters]
+    counts = [(name, wanted_classes(_value(wish), schema.output(name))) for name, wish in wishes]
+    return tuple((name, count) for name, count in counts if count)
+
+
+def _value(parameter: Any) -> Any:
+    choice = parameter.WhichOneof("parameter_choice")
+    return None if choice is None else getattr(parameter, choice)

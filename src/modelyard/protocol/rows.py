@@ -9,13 +9,13 @@ import msgspec
 
 from modelyard.domain.frame import Answers, Array, Frame
 from modelyard.domain.records import row_id
-from modelyard.domain.schema import Output, PerSchema, Scalar, Schema
+from modelyard.domain.schema import Output, PerSchema, Schema
 from modelyard.errors import InvalidRequest
 from modelyard.protocol import jsontext
 from modelyard.protocol.oip import read_output
 from modelyard.protocol.quick import PlainRows
 from modelyard.protocol.table import Call, Source, TableReader
-from modelyard.protocol.values import shown, write_values
+from modelyard.protocol.values import class_key, shown, write_values
 
 LONGEST_ID = 256
 
@@ -166,17 +166,6 @@ def by_row(array: Array, output: Output, rows: int) -> list[Any]:
         if len(keys) == width:
             return [dict(zip(keys, flat[at : at + width], strict=True)) for at in range(0, rows * width, width)]
     return _nested(flat, array.shape)
-
-
-def class_key(label: Scalar) -> str:
-    """The name of a class as a member of a JSON object.
-
-    >>> [class_key(label) for label in ("late", 3, True)]
-    ['late', '3', 'true']
-    """
-    if isinstance(label, bool):
-        return "true" if label else "false"
-    return str(label)
 
 
 def _nested(flat: list[Any], shape: Sequence[int]) -> list[Any]:

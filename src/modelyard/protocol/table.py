@@ -26,6 +26,7 @@ class Call(msgspec.Struct, frozen=True):
 
     `id` is echoed. `row_ids` are the caller's own prediction ids, one a row. `words` asks for NaN and infinities as
     bare words in the answer, where JSON has only null. `binary` names the outputs that are wanted as raw bytes.
+    `classes` names those of which only the largest values are wanted, and how many (see `protocol.classification`).
     `checked` says that the values have passed `modelyard.domain.checks` already, by the way in which they were read.
     """
 
@@ -36,6 +37,7 @@ class Call(msgspec.Struct, frozen=True):
     words: bool = False
     binary: frozenset[str] = frozenset()
     checked: bool = False
+    classes: tuple[tuple[str, int], ...] = ()
 
 
 class Source(msgspec.Struct, frozen=True):

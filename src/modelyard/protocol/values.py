@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 
 from modelyard.domain.frame import Array, Vector
-from modelyard.domain.schema import Column, Kind
+from modelyard.domain.schema import Column, Kind, Scalar
 from modelyard.errors import InvalidInput
 
 Values = Sequence[Any]
@@ -128,6 +128,17 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     return "an object" if isinstance(value, dict) else str(value)[:60]
+
+
+def class_key(label: Scalar) -> str:
+    """The name of a class as a member of a JSON object.
+
+    >>> [class_key(label) for label in ("late", 3, True)]
+    ['late', '3', 'true']
+    """
+    if isinstance(label, bool):
+        return "true" if label else "false"
+    return str(label)
 
 
 class _Misfit(Exception):

@@ -20,7 +20,7 @@ from modelyard.bundle.tabular import arrow_array, from_arrow_array
 from modelyard.domain.frame import Answers, Array
 from modelyard.domain.schema import Column, Output
 from modelyard.errors import Failed, InvalidRequest
-from modelyard.protocol.rows import class_key
+from modelyard.protocol.values import class_key
 from modelyard.scoring.sources import format_of, opened
 
 REFUSED = "refused"

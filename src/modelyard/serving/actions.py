@@ -28,7 +28,14 @@ from modelyard.serving.served import ServedVersion
 from modelyard.serving.statistics import model_statistics
 from modelyard.serving.status import PlaneStatus
 
-EXTENSIONS = ("parameters", "binary_tensor_data", "model_repository(index)", "statistics", "model_configuration")
+EXTENSIONS = (
+    "parameters",
+    "binary_tensor_data",
+    "classification",
+    "model_repository(index)",
+    "statistics",
+    "model_configuration",
+)
 """The extensions of the Open Inference Protocol that are offered."""
 
 

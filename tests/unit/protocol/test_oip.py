@@ -159,11 +159,6 @@ def test_binary_data_without_its_header_is_refused() -> None:
         ask(one_column(Kind.FLOAT64), {"name": "c", "datatype": "FP64", "shape": [1], "parameters": parameters})
 
 
-def test_classification_is_not_offered() -> None:
-    with pytest.raises(NotOffered, match="classification"):
-        ask(MIXED_READER, *mixed_tensors(), outputs=[{"name": "predict", "parameters": {"classification": 2}}])
-
-
 def test_base64_texts_are_decoded() -> None:
     encoded = base64.b64encode("ü".encode()).decode()
     sent = tensor("c", "BYTES", [encoded, None], parameters={"content_type": "base64"})

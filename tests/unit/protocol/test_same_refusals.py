@@ -186,6 +186,18 @@ BAD: dict[str, tuple[Asked, str]] = {
     "no zone": (GOOD.changed("leaves", leaves=["2013-01-01T05:15:00"] * 2), "column 'leaves', row 0"),
     "unknown output": (replace(GOOD, outputs=("prediction",)), "unknown output 'prediction'; there are: predict, pre"),
     "output twice": (replace(GOOD, outputs=("predict", "predict")), "an output is asked for twice"),
+    "classes of a label": (
+        replace(GOOD, outputs=("predict",), parameters={"classification": 2}),
+        "output 'predict' has no number for each class",
+    ),
+    "fewer than no classes": (
+        replace(GOOD, outputs=("predict_proba",), parameters={"classification": -1}),
+        "parameter 'classification': expected a whole number from 0, got -1",
+    ),
+    "classes in words": (
+        replace(GOOD, outputs=("predict_proba",), parameters={"classification": "2"}),
+        "parameter 'classification': expected a whole number from 0, got the text '2'",
+    ),
     "shared memory": (
         replace(GOOD, outputs=("predict",), parameters={"shared_memory_region": "here"}),
         "shared memory",
