@@ -206,7 +206,8 @@ def test_top_shows_what_happens_between_two_looks(server: ServingProcess) -> Non
     assert (seen["ready"], version["model"], version["version"]) == (True, "toy", "1")
     assert min(version["requests_per_second"], version["refused_per_second"]) > 0
     assert 0 < version["p50_ms"] <= version["p99_ms"]
-    assert version["batch_rows"] == 2.0
+    assert (version["batch_rows"], version["state"], list(version["refused"])) == (2.0, "ready", ["invalid"])
+    assert all(worker["processor"] >= 0 for worker in seen["workers"])
     assert {worker["pid"] for worker in seen["workers"]} == {worker["pid"] for worker in ready_workers(server)}
     assert sum(worker["requests_per_second"] for worker in seen["workers"]) > 0
     assert shown_code == 0

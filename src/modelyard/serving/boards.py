@@ -65,6 +65,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 0
     accepted: int = 0
     memory_bytes: int | None = None
+    processor_seconds: float = 0.0
     records_written: int = 0
     records_failed: int = 0
 
@@ -100,7 +101,10 @@ class Boards(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One living worker in short. `reason` says why it is not ready, `calls` how many it has taken, answered or not."""
+    """One living worker in short. `reason` says why it is not ready, `calls` how many it has taken, answered or not.
+
+    `processor_seconds` is the processor time that it has used.
+    """
 
     worker: int
     pid: int
@@ -112,6 +116,7 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     calls: int
     memory_bytes: int | None
+    processor_seconds: float
 
 
 class Merged(msgspec.Struct, frozen=True, kw_only=True):
@@ -372,6 +377,7 @@ def _worker(board: Board, now: float) -> WorkerFacts:
         accepted=board.accepted,
         calls=sum(meter.answered + meter.not_answered for meter in board.meters),
         memory_bytes=board.memory_bytes,
+        processor_seconds=board.processor_seconds,
     )
 
 

@@ -27,7 +27,7 @@ from modelyard.runtime.python import PythonRuntime
 from modelyard.serving.costs import CostModel
 from modelyard.serving.gentle import Turns
 from modelyard.serving.keeper import KeptRuntime
-from modelyard.serving.memory import held_bytes
+from modelyard.serving.memory import give_back, held_bytes
 from modelyard.serving.merging import why_alone
 from modelyard.serving.meters import Meter, Meters
 from modelyard.serving.served import Pace, ServedVersion
@@ -77,7 +77,7 @@ def open_version(
             pace = _pace(runtime, bundle, golden)
             alone = _why_alone(runtime, bundle, golden)
             cost = CostModel(max(pace.one, 1e-4), pace.more)
-            taken = None if native else _taken(held_bytes() - held, bundle)
+            taken = None if native else _taken(held, bundle)
         except BaseException:
             runtime.close()
             raise
@@ -107,10 +107,11 @@ def _interpreter(bundle: Bundle, home: Home, python: Path | None) -> Path | None
     return cached(bundle.manifest.environment, home)
 
 
-def _taken(growth: int, bundle: Bundle) -> int:
+def _taken(before: int, bundle: Bundle) -> int:
     """Memory of a compiled version: what this process grew by; at least the graph, as freed pages are used again."""
+    give_back()  # reading the graph leaves more behind than the graph takes
     form = bundle.manifest.compiled
-    return max(growth, 0 if form is None else (bundle.path / form.path).stat().st_size)
+    return max(held_bytes() - before, 0 if form is None else (bundle.path / form.path).stat().st_size)
 
 
 def _why_alone(runtime: Runtime, bundle: Bundle, golden: GoldenSet) -> str:

@@ -62,6 +62,7 @@ class Telling:
             meters=self._meters.snapshots(),
             versions=tuple(_facts(served) for served in self._plane.served() if not served.trouble()),
             memory_bytes=_resident(os.getpid()),
+            processor_seconds=round(time.process_time(), 3),
             records_written=self._answering.recorded,
             records_failed=self._answering.unrecorded,
         )
