@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 import wire_samples as wire
-from fuzz.parts import for_schema, replies, taken
+from fuzz.parts import REPLY, for_schema, replies, taken
 from modelyard.protocol.media import ARROW, Media
 
 WORDS = ("X", "text", "temp", "seats", "predict", "ARROW1", "UTC", "modelyard.classes", "lz4", "zstd")
@@ -54,14 +54,14 @@ def seeds() -> Iterator[bytes]:
         yield for_schema(2, _stream(pa.table({"text": pa.array(["a", "é", "long enough to be elsewhere"], kind)})))
     yield for_schema(2, _stream(pa.table({"text": ["a" * 100_000]}), "zstd"))
     yield for_schema(3, _stream(pa.table({"X": pa.array([[], []], pa.list_(pa.float64(), 0))})))
-    yield for_schema(4, _stream(pa.table({"predict": [1.5, 2.5]})))
+    yield for_schema(REPLY, _stream(pa.table({"predict": [1.5, 2.5]})))
 
 
 def one(data: bytes) -> None:
     """As a request, or as an answer, as the first byte says."""
     pool = pa.default_memory_pool()
     before = pool.max_memory()
-    if data and data[0] & 4:
+    if data and data[0] & REPLY:
         replies("arrow", data[1:])
     elif data:
         taken("arrow", data, Media(ARROW), _ALLOWED)

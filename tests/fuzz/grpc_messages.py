@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fuzz.parts import for_schema, replies, taken
+from fuzz.parts import REPLY, for_schema, replies, taken
 from modelyard.protocol.media import PLAIN
 from modelyard.protocol.messages import message
 from modelyard.protocol.protobuf import CONTENTS
@@ -65,12 +65,12 @@ def seeds() -> Iterator[bytes]:
     yield for_schema(3, _request([b""], X=("FP64", [2**40, 0], None)))
     answer = message("ModelInferResponse")(model_name="m", raw_output_contents=[bytes(16)])
     answer.outputs.add(name="predict", datatype="FP64", shape=[2])
-    yield for_schema(4, answer.SerializeToString())
+    yield for_schema(REPLY, answer.SerializeToString())
 
 
 def one(data: bytes) -> None:
     """As a request, or as an answer, as the first byte says."""
-    if data and data[0] & 4:
+    if data and data[0] & REPLY:
         replies("grpc", data[1:])
     elif data:
         taken("grpc", data, PLAIN)

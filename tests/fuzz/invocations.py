@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import wire_samples as wire
-from fuzz.parts import for_schema, replies, taken
+from fuzz.parts import REPLY, for_schema, replies, taken
 from modelyard.protocol.media import PLAIN
 
 WORDS = (
@@ -18,6 +18,7 @@ WORDS = (
 def seeds() -> Iterator[bytes]:
     """Valid requests in all forms, and an answer."""
     names, values = list(wire.ROW), list(wire.ROW.values())
+    said = {"model": "m", "version": 1, "prediction_id": "p"}
     for number, document in (
         (0, {"dataframe_split": {"columns": names, "index": [0, 1], "data": [values, values]}}),
         (0, {"dataframe_split": {"columns": names, "data": []}}),
@@ -29,15 +30,18 @@ def seeds() -> Iterator[bytes]:
         (1, {"dataframe_split": {"data": [[1, 2, 3]]}}),
         (2, {"dataframe_split": {"columns": ["text"], "data": [["a"]]}}),
         (3, {"instances": [[1, 2], [3, 4]], "params": {}}),
-        (4, {"predictions": [1.5], "model": "m", "version": 1, "prediction_id": "p", "outputs": ["predict"]}),
-        (4, {"predictions": [{"a": [1]}], "model": "m", "version": 1, "prediction_id": "p", "outputs": ["predict"]}),
+        (REPLY, {"predictions": [1.5], "model": "m", "version": 1, "prediction_id": "p", "outputs": ["predict"]}),
+        (
+            REPLY,
+            {"predictions": [{"a": [1]}], "model": "m", "version": 1, "prediction_id": "p", "outputs": ["predict"]},
+        ),
     ):
         yield for_schema(number, json.dumps(document).encode())
 
 
 def one(data: bytes) -> None:
     """As a request, or as an answer, as the first byte says."""
-    if data and data[0] & 4:
+    if data and data[0] & REPLY:
         replies("invocations", data[1:])
     elif data:
         taken("invocations", data, PLAIN)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fuzz import oip_json
-from fuzz.parts import changed, for_schema, replies, taken
+from fuzz.parts import REPLY, changed, for_schema, replies, taken
 from modelyard.protocol.media import BINARY, Media, described
 
 WORDS = oip_json.WORDS
@@ -61,7 +61,7 @@ def seeds() -> Iterator[bytes]:
     yield for_schema(3, _LENGTH.pack(0) + bytes(80))
     output = {"name": "predict", "datatype": "FP64", "shape": [2], "parameters": {"binary_data_size": 16}}
     head = json.dumps({"model_name": "m", "outputs": [output]}).encode()
-    yield for_schema(5, _LENGTH.pack(len(head)) + head + bytes(16))
+    yield for_schema(REPLY, _LENGTH.pack(len(head)) + head + bytes(16))
 
 
 def one(data: bytes) -> None:
@@ -70,7 +70,7 @@ def one(data: bytes) -> None:
         return
     length, body = _LENGTH.unpack(data[1:3])[0], data[3:]
     length = length if length <= len(body) else length % (len(body) + 1)
-    if data[0] & 4:
+    if data[0] & REPLY:
         replies("oip", body, described(BINARY, length))
     else:
         taken("oip", data[:1] + body, Media(BINARY, json_length=length))

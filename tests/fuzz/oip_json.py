@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from fuzz.parts import changed, for_schema, replies, taken
+from fuzz.parts import REPLY, changed, for_schema, replies, taken
 from modelyard.protocol.media import PLAIN
 
 WORDS = (
@@ -39,6 +39,18 @@ def documents() -> Iterator[tuple[int, Any]]:
         yield 1, {"inputs": [changed(MATRIX, datatype=datatype, data=[1, 2, 3, 4, 5, 6])]}
     yield 2, {"inputs": [changed(TEXT, data=["w6k="], parameters={"content_type": "base64"})]}
     yield 3, {"inputs": [MATRIX]}
+    for rows, shape in ((1, [1]), (2, [2, 1])):
+        sent = [
+            ("x", "FP64", 1.5),
+            ("n", "INT16", None),
+            ("m", "INT64", 7),
+            ("yes", "BOOL", True),
+            ("city", "BYTES", "é"),
+        ]
+        tensors = [
+            {"name": name, "datatype": kind, "shape": shape, "data": [value] * rows} for name, kind, value in sent
+        ]
+        yield 4, {"inputs": tensors}
     yield 3, {"inputs": [changed(MATRIX, shape=[2**40, 0], data=[])]}
     yield 0, {"inputs": [changed(one, datatype="FP64", data=[1, 2]) for one in MIXED]}
     classes = {"classification": 1, "binary_data": True}
@@ -52,12 +64,12 @@ def seeds() -> Iterator[bytes]:
     yield for_schema(1, json.dumps({"inputs": [changed(MATRIX, data=[float("nan")] * 6)]}).encode())
     yield for_schema(1, b'{"inputs": ' + b"[" * 3000)
     outputs = [changed(MATRIX, name="predict", shape=[6])]
-    yield for_schema(4, json.dumps({"model_name": "m", "outputs": outputs, "model_version": "1"}).encode())
+    yield for_schema(REPLY, json.dumps({"model_name": "m", "outputs": outputs, "model_version": "1"}).encode())
 
 
 def one(data: bytes) -> None:
     """As a request, or as an answer, as the first byte says."""
-    if data and data[0] & 4:
+    if data and data[0] & REPLY:
         replies("oip", data[1:])
     elif data:
         taken("oip", data, PLAIN)
