@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import compiled_bundles
 import modelyard as my
@@ -92,6 +94,41 @@ def test_a_killed_process_is_noticed_and_replaced_while_the_other_model_answers(
     row = {"x0": 1.0, "x1": 0.5, "x2": -1, "carrier": "UA"}
     assert server.post("/predict/toy", {"rows": [row]}).status == 200
     until(lambda: host(server) != before and server.get("/v2/health/ready").status == 200, "another process")
+
+
+def told(server: ServingProcess) -> dict[tuple[str, str], float]:
+    """What the metrics tell of the version, by name and reason."""
+    return {
+        (sample.name, sample.labels.get("reason", "")): sample.value
+        for family in text_string_to_metric_families(server.get("/metrics").body.decode())
+        for sample in family.samples
+        if sample.labels.get("deployment") == "moody" and "le" not in sample.labels
+    }
+
+
+def test_what_the_metrics_tell_of_it_adds_up(server: ServingProcess) -> None:
+    def more(name: str, reason: str = "") -> float:
+        return told(server).get((f"modelyard_{name}", reason), 0.0) - before.get((f"modelyard_{name}", reason), 0.0)
+
+    before = told(server)
+    with ThreadPoolExecutor(8) as pool:
+        bodies = [{"rows": [{"x": 1.0 + number % 3}] * 2} for number in range(80)]
+        replies = list(pool.map(lambda body: server.post("/predict/moody", body).status, bodies))
+    assert replies == [200] * 80
+    until(lambda: more("requests_total") == 80, "all calls are counted")
+    assert more("rows_total") == more("batch_rows_sum") == more("request_rows_sum") == 160
+    assert 1 <= more("batch_rows_count") <= 80
+    assert 0 < more("batch_compute_seconds_total") <= more("request_compute_seconds_sum")
+    assert more("request_queue_seconds_count") == more("request_encode_seconds_count") == 80
+    for x in (13, 14, user_models.POISON):
+        server.post("/predict/moody", {"rows": [{"x": x}]})
+    until(lambda: more("model_process_restarts_total") > 0, "the process is started again")
+    until(lambda: server.get("/v2/models/moody/ready").status == 200, "the process is back")
+    refused = {reason: more("requests_refused_total", reason) for reason in ("invalid", "failed", "unavailable")}
+    assert refused == {"invalid": 1, "failed": 1, "unavailable": 1}
+    assert more("requests_total") == 80
+    assert told(server)["modelyard_requests_in_flight", ""] == 0
+    assert told(server)["modelyard_version_memory_bytes", ""] > 10_000_000
 
 
 def test_the_model_s_process_ends_with_the_server(moody: Bundle, tmp_path: Path) -> None:
