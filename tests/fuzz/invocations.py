@@ -30,10 +30,10 @@ def seeds() -> Iterator[bytes]:
         (1, {"dataframe_split": {"data": [[1, 2, 3]]}}),
         (2, {"dataframe_split": {"columns": ["text"], "data": [["a"]]}}),
         (3, {"instances": [[1, 2], [3, 4]], "params": {}}),
-        (REPLY, {"predictions": [1.5], "model": "m", "version": 1, "prediction_id": "p", "outputs": ["predict"]}),
+        (REPLY, {"predictions": [1.5], **said, "outputs": ["predict"]}),
         (
             REPLY,
-            {"predictions": [{"a": [1]}], "model": "m", "version": 1, "prediction_id": "p", "outputs": ["predict"]},
+            {"predictions": [{"a": [1]}], **said, "outputs": ["predict"]},
         ),
     ):
         yield for_schema(number, json.dumps(document).encode())

@@ -28,10 +28,10 @@ def seeds() -> Iterator[bytes]:
         (2, {"rows": ["a", "é"]}),
         (3, {"rows": [[1, 2], [3, 4]]}),
         (3, {"rows": [[], []]}),
-        (REPLY, {"model": "m", "version": 1, "prediction_id": "p", "rows": [{"prediction_id": "p", "predict": 1.5}]}),
+        (REPLY, {**said, "rows": [{"prediction_id": "p", "predict": 1.5}]}),
         (
             REPLY,
-            {"model": "m", "version": 1, "prediction_id": "p", "rows": [{"predict_proba": {"late": 1, "on time": 0}}]},
+            {**said, "rows": [{"predict_proba": {"late": 1, "on time": 0}}]},
         ),
     ):
         yield for_schema(number, json.dumps(document).encode())
