@@ -33,8 +33,8 @@ lint: $(READY)   ## ruff, mypy and the import rules
 test: $(READY) lint  ## All checks and all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-faults: $(READY) ## The long form of the fault tests: 100 kills
-	MODELYARD_KILLS=100 $(BIN)/pytest tests/faults $(ARGS)
+faults: $(READY) ## The long form of the fault tests: 500 kills under load and more, for half an hour or so
+	MODELYARD_FAULTS=1 $(BIN)/pytest -rP tests/faults $(ARGS)
 
 fuzz: $(READY)   ## Fuzz the decoders of all bodies, a minute each; ARGS="--seconds 600 arrow_streams"
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from faults.promises import size
 from modelyard.registry import Registry
 
-KILLS = int(os.environ.get("MODELYARD_KILLS", "6"))
+KILLS = size(6, 100)
 
 PACKING = """
 import itertools, sys

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from faults.promises import size
 from modelyard.errors import RecordNotKept
 from modelyard.records.log import LabelLog, PredictionLog, RecordFiles, read, read_labels
 from modelyard.records.query import query
 from modelyard.records.segments import Damage
 from unit.records.samples import label, record
 
-KILLS = int(os.environ.get("MODELYARD_KILLS", "10"))
+KILLS = size(10, 100)
 
 WRITER = """
 import sys

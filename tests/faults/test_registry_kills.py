@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from faults.promises import size
 from modelyard.registry import Registry
 from small_bundles import write_bundle
 
-KILLS = int(os.environ.get("MODELYARD_KILLS", "10"))
+KILLS = size(10, 100)
 
 REGISTERING = """
 import itertools, os, sys

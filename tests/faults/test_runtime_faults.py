@@ -1,6 +1,6 @@
 """A model's process that dies, hangs or sends nonsense while it is asked: nobody gets a wrong answer, and it is back.
 
-``MODELYARD_KILLS`` sets how many times it is killed (6 otherwise, with the shorter half of the faults).
+The short form has the shorter half of the faults.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 import native_bundles
+from faults.promises import LONG, size
 from modelyard.domain.schema import Schema
 from modelyard.errors import ModelyardError, RuntimeLost
 from modelyard.runtime.python import PythonRuntime
@@ -25,7 +26,7 @@ from modelyard.serving.costs import CostModel
 from modelyard.serving.keeper import KeptRuntime
 from modelyard.serving.lanes import BatchLane, Job
 
-KILLS = int(os.environ.get("MODELYARD_KILLS", "6"))
+KILLS = size(6, 100)
 CALLERS = 8
 PATIENCE = 60.0
 MOMENTS = random.Random(20130101)
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.timeout(120 + 5 * KILLS)
 
 SLEEP, LOOP, EXIT, RANDOM, HUGE, STALE, CLOSE, SHORT, EXTRA, STOP, HALF = (-float(n) for n in range(1, 12))
 FEW = (SLEEP, EXIT, HUGE, STALE)
-FAULTS = FEW if KILLS <= 6 else (*FEW, LOOP, RANDOM, CLOSE, SHORT, STOP, HALF)
+FAULTS = FEW if not LONG else (*FEW, LOOP, RANDOM, CLOSE, SHORT, STOP, HALF)
 
 
 def model(rows: Any) -> Any:  # noqa: C901 - one line a fault

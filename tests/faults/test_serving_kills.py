@@ -1,158 +1,156 @@
-"""SIGKILL of a model's process and of the serving process under load, at random moments.
+"""SIGKILL and SIGSTOP of model processes, of workers and of the whole data plane, under load from another process.
 
-``MODELYARD_KILLS`` sets how many (6 otherwise).
+In the long form there are 500 kills in all: 200 of model processes, 200 of workers, 100 of data planes.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import random
 import signal
+import subprocess
 import sys
-import threading
-from collections import Counter
-from dataclasses import dataclass, field
+import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 import compiled_bundles
 import user_models
+from faults.promises import (
+    LATEST_SECONDS,
+    Fault,
+    Moments,
+    check,
+    check_back,
+    check_records,
+    in_place_of,
+    is_gone,
+    model_processes,
+    now,
+    size,
+    workers,
+)
+from load import RIGHT, SECOND, Target, load
 from modelyard.bundle.pack import build_bundle
-from modelyard.records.log import read
-from serving_process import ServingProcess, serving, start, until
+from modelyard.control import up
+from modelyard.home import Home
+from modelyard.registry import Registry
+from serving_process import ServingProcess, start, until
+from small_bundles import report
 
-KILLS = int(os.environ.get("MODELYARD_KILLS", "6"))
-CALLERS = 3
-MOMENTS = random.Random(20130101)
+OF_MODELS, OF_WORKERS, OF_PLANES = size(4, 200), size(4, 200), size(2, 100)
+STOPS = size(1, 20)
+CALLERS = 4
+ASKED = Target("/predict/toy", callers=CALLERS, pause=0.01)
 
-pytestmark = pytest.mark.timeout(120 + 30 * KILLS)
-
-
-@dataclass
-class Caller:
-    """Calls on and on, one request after another, and checks every answer."""
-
-    server: ServingProcess
-    path: str
-    number: int
-    acknowledged: list[str] = field(default_factory=list)
-    wrong: list[Any] = field(default_factory=list)
-    lost: int = 0
-    stop: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    def start(self) -> Caller:
-        self.thread = threading.Thread(target=self._call_on)
-        self.thread.start()
-        return self
-
-    def end(self) -> None:
-        self.stop.set()
-        assert self.thread is not None
-        self.thread.join()
-
-    def _call_on(self) -> None:
-        connection, calls = http.client.HTTPConnection(*self.server.address, timeout=60), 0
-        while not self.stop.is_set():
-            calls += 1
-            x = float((self.number + 1) * 1_000_000 + calls)
-            try:
-                connection.request("POST", self.path, body=self.body(x))
-                response = connection.getresponse()
-                document = json.loads(response.read())
-            except (OSError, http.client.HTTPException, ValueError):
-                self.lost += 1
-                connection.close()
-                self.stop.wait(0.01)
-                continue
-            if response.status == 200 and self.right(x, document):
-                self.acknowledged.append(document["prediction_id"])
-            else:
-                self.wrong.append((x, response.status, document))
-        connection.close()
-
-    def body(self, x: float) -> bytes:
-        return json.dumps({"rows": [{"x": x}]}).encode()
-
-    def right(self, x: float, document: Any) -> bool:
-        return bool(document["rows"][0]["twice"] == 2 * x)
-
-
-class CompiledCaller(Caller):
-    """The same, of the small compiled model."""
-
-    def body(self, x: float) -> bytes:
-        return json.dumps({"rows": [{"x0": x / 1e8, "x1": 0, "x2": 0, "carrier": None}]}).encode()
-
-    def right(self, x: float, document: Any) -> bool:
-        return 0.5 <= document["rows"][0]["predict_proba"]["late"] <= 1
-
-
-def answered(callers: list[Caller]) -> list[int]:
-    return [len(caller.acknowledged) for caller in callers]
-
-
-def wait_for_more(callers: list[Caller], calls: int) -> None:
-    """Wait until every caller has had that many answers more."""
-    before = answered(callers)
-    until(lambda: all(now >= then + calls for now, then in zip(answered(callers), before, strict=True)), "answers")
+pytestmark = pytest.mark.timeout(120 + 10 * (OF_MODELS + OF_WORKERS + OF_PLANES))
 
 
 def test_killed_model_processes_come_back_and_no_request_is_lost_or_wrong(tmp_path: Path) -> None:
     sample = pd.DataFrame({"x": [1.0, -2.0, 3.0]})
     bundle = build_bundle(user_models.moody, sample=sample, name="moody", into=tmp_path / "moody", golden_rows=3)
-    arguments = ["--bundle", bundle.path, "--name", "moody", "--python", sys.executable]
-    with serving(tmp_path / "server", *arguments) as server:
+    arguments = ["--bundle", bundle.path, "--name", "moody", "--python", sys.executable, "--workers", "2"]
+    server, moments, faults = start(tmp_path / "server", *arguments), Moments(), list[Fault]()
+    target = Target("/predict/moody", "twice", CALLERS, pause=0.01)
+    try:
         server.wait_ready()
-        callers = [Caller(server, "/predict/moody", number).start() for number in range(CALLERS)]
-        try:
-            for _ in range(KILLS):
-                wait_for_more(callers, MOMENTS.randint(1, 20))
-                os.kill(_host(server), signal.SIGKILL)
-                wait_for_more(callers, 1)
-        finally:
-            for caller in callers:
-                caller.end()
-        assert [caller.wrong for caller in callers] == [[]] * CALLERS
-        assert sum(caller.lost for caller in callers) == 0
+        until(lambda: len(workers(server)) == 2, "two workers")
+        with load(tmp_path, server.address, target) as running:
+            for _ in range(OF_MODELS):
+                moments.wait()
+                victim = moments.draw.choice([pid for worker in workers(server) for pid in model_processes(worker)])
+                faults.append(now())
+                os.kill(victim, signal.SIGKILL)
+                running.wait_for_more(1)
+                until(lambda: sum(len(model_processes(one)) for one in workers(server)) == 2, "another process")
+            calls = running.end()
         until(lambda: server.get("/v2/health/ready").status == 200, "ready again")
-    _assert_logged(tmp_path / "server" / "home" / "records", callers)
+        assert server.get("/status").json["worker_restarts"] == 0
+    finally:
+        server.stop(signal.SIGKILL)
+    check(calls, faults, tmp_path / "server" / "home" / "records")
 
 
-def _host(server: ServingProcess) -> int:
-    def pid() -> int | None:
-        [status] = server.get("/status/moody").json["deployments"]
-        return status["pid"] if status["state"] == "READY" else None
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs_is_replaced(server: ServingProcess, tmp_path: Path, how: signal.Signals) -> None:
+    kills, moments, faults, whole = OF_WORKERS if how == signal.SIGKILL else STOPS, Moments(), list[Fault](), []
+    with load(tmp_path, server.address, ASKED) as running:
+        for _ in range(kills):
+            moments.wait()
+            victim = moments.draw.choice(workers(server))
+            faults.append(now())
+            os.kill(victim, how)
+            in_place_of(server, victim)
+            whole.append((time.monotonic_ns() - faults[-1].at) / SECOND)
+            assert is_gone(victim)
+            running.wait_for_more(1)
+        calls = running.end()
+    assert server.get("/status").json["worker_restarts"] == kills
+    assert server.stop() == 0
+    # A caller has one call open at a time, so a death costs each of them one at the most.
+    records = tmp_path / "server" / "home" / "records"
+    check(calls, faults, records, may_lose=True, most_lost=kills * CALLERS)
+    check_back(whole, "both workers answer")
 
-    return int(until(pid, "a process"))
+
+def test_a_killed_data_plane_comes_back_by_itself_and_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+    home = Home(tmp_path / "yard").create()
+    with Registry.open(home) as registry:
+        bundle = compiled_bundles.write_compiled(tmp_path / "toy")
+        version = registry.register(bundle)
+        registry.add_report(version, report(bundle, version.number))
+    environment = os.environ | {"MODELYARD_HOME": str(home.path)}
+    command = [sys.executable, "-m", "modelyard.cli.app"]
+    log, moments, faults = tmp_path / "log.txt", Moments(), list[Fault]()
+    with log.open("wb") as file:
+        planes = subprocess.Popen(
+            [*command, "up", "--port", "0", "--workers", "2"], env=environment, stdout=file, stderr=file
+        )
+    try:
+        running = until(lambda: up.running(home), "both planes")
+        deployed = [*command, "deploy", version.ref, "--to", "toy"]
+        subprocess.run(deployed, env=environment, check=True, capture_output=True, timeout=120)
+        server = ServingProcess(planes, running.data.url, log)
+        with load(tmp_path, server.address, ASKED) as asking:
+            for _ in range(OF_PLANES):
+                moments.wait(1.0)
+                victim = until(lambda: up.running(home), "both planes").data.pid
+                faults.append(now())
+                os.kill(victim, signal.SIGKILL)
+                asking.wait_for_more(1)
+                _another_plane(home, victim)
+            calls = asking.end()
+    finally:
+        planes.terminate()
+        planes.wait(60)
+    # While there is none, nobody is refused: connections wait on a socket that outlives the data plane.
+    check(calls, faults, home.records, may_lose=True, most_lost=OF_PLANES * CALLERS)
+
+
+def _another_plane(home: Home, gone: int) -> None:
+    def there() -> bool:
+        running = up.running(home)
+        return is_gone(gone) and running is not None and running.data.pid != gone
+
+    until(there, "another data plane", LATEST_SECONDS)
 
 
 def test_a_killed_server_has_kept_every_record_that_it_acknowledged(tmp_path: Path) -> None:
+    """The server and all its workers at once, so that nobody is left to put anything in order."""
     bundle = compiled_bundles.write_compiled(tmp_path / "toy")
-    folder, callers = tmp_path / "server", list[Caller]()
-    for _ in range(KILLS):
-        server = start(folder, "--bundle", bundle.path, "--name", "toy")
+    folder, calls, moments = tmp_path / "server", [], Moments()
+    for life in range(OF_PLANES):
+        server = start(folder, "--bundle", bundle.path, "--name", "toy", "--workers", "2")
         try:
             server.wait_ready()
-            present: list[Caller] = [CompiledCaller(server, "/predict/toy", n).start() for n in range(CALLERS)]
-            wait_for_more(present, MOMENTS.randint(1, 40))
+            with load(tmp_path, server.address, ASKED, label=f"{life}") as running:
+                moments.wait()
+                group = [server.process.pid, *workers(server)]
+                for pid in group:
+                    os.kill(pid, signal.SIGKILL)
+                calls += running.end()
         finally:
             server.stop(signal.SIGKILL)
-            for caller in present:
-                caller.end()
-        callers += present
-    assert [caller.wrong for caller in callers] == [[]] * len(callers)
-    _assert_logged(folder / "home" / "records", callers)
-
-
-def _assert_logged(records: Path, callers: list[Caller]) -> None:
-    """Every acknowledged call is in the log exactly once."""
-    logged = Counter(record.prediction_id for record in read(records) if record.outcome == "ok")
-    acknowledged = [name for caller in callers for name in caller.acknowledged]
-    assert len(acknowledged) == len(set(acknowledged)) > 0
-    assert [name for name in acknowledged if logged[name] != 1] == []
+    assert {call.outcome for call in calls} <= {RIGHT, "lost"}
+    check_records([call for call in calls if call.outcome == RIGHT], folder / "home" / "records")

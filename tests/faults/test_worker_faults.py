@@ -1,95 +1,46 @@
-"""Workers that are killed, stopped or left alone, under load: no wrong answer, and the service is back soon."""
+"""Workers that end: with their supervisor, when told to, at once; and how connections are spread over them."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import compiled_bundles
-from faults.test_serving_kills import CALLERS, KILLS, MOMENTS, CompiledCaller, _assert_logged, wait_for_more
-from serving_process import ServingProcess, start, until
+from faults.promises import LATEST_SECONDS, check, is_gone, workers
+from load import LOST, SECOND, Call, Target, load
+from serving_process import ServingProcess, until
 
-pytestmark = pytest.mark.timeout(120 + 10 * KILLS)
-
-BACK_SECONDS = 20.0
-"""Two seconds is the promise; on a busy machine that runs tests it may take longer, never for ever."""
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServingProcess]:
-    bundle = compiled_bundles.write_compiled(tmp_path / "toy")
-    made = start(tmp_path / "server", "--bundle", bundle.path, "--name", "toy", "--workers", "2")
-    try:
-        made.wait_ready()
-        until(lambda: len(workers(made)) == 2, "two workers")
-        yield made
-    finally:
-        made.stop(signal.SIGKILL)
-
-
-def workers(server: ServingProcess) -> list[int]:
-    seen: Any = server.get("/status").json
-    return [worker["pid"] for worker in seen["workers"] if worker["ready"]]
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def in_place_of(server: ServingProcess, gone: int) -> None:
-    until(lambda: gone not in (now := workers(server)) and len(now) == 2, "another worker", BACK_SECONDS)
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_dies_or_hangs_is_replaced(server: ServingProcess, tmp_path: Path, how: signal.Signals) -> None:
-    callers = [CompiledCaller(server, "/predict/toy", number).start() for number in range(CALLERS)]
-    kills = KILLS if how == signal.SIGKILL else max(KILLS // 3, 1)
-    try:
-        for _ in range(kills):
-            wait_for_more(callers, MOMENTS.randint(1, 20))
-            victim = MOMENTS.choice(workers(server))
-            os.kill(victim, how)
-            in_place_of(server, victim)
-            assert is_gone(victim)
-            wait_for_more(callers, 1)
-    finally:
-        for caller in callers:
-            caller.end()
-    assert [caller.wrong for caller in callers] == [[]] * CALLERS
-    # A caller has one request open at a time, so a death costs each of them one at the most.
-    assert sum(caller.lost for caller in callers) <= kills * CALLERS
-    assert server.get("/status").json["worker_restarts"] >= kills
-    assert server.stop() == 0
-    _assert_logged(tmp_path / "server" / "home" / "records", list(callers))
+pytestmark = pytest.mark.timeout(120)
 
 
 def test_workers_end_with_their_supervisor(server: ServingProcess) -> None:
     alive = workers(server)
     server.stop(signal.SIGKILL)
-    until(lambda: all(map(is_gone, alive)), "the end of the workers", BACK_SECONDS)
+    until(lambda: all(map(is_gone, alive)), "the end of the workers", LATEST_SECONDS)
 
 
-def test_no_request_is_lost_when_it_stops(server: ServingProcess) -> None:
+def test_no_request_is_lost_when_it_stops(server: ServingProcess, tmp_path: Path) -> None:
     alive = workers(server)
-    callers = [CompiledCaller(server, "/predict/toy", number).start() for number in range(CALLERS)]
-    wait_for_more(callers, 5)
-    for caller in callers:
-        caller.stop.set()
-    assert server.stop() == 0
-    for caller in callers:
-        caller.end()
-    assert [(caller.wrong, caller.lost) for caller in callers] == [([], 0)] * CALLERS
+    with load(tmp_path, server.address, Target("/predict/toy")) as running:
+        running.wait_for_more(5)
+        told = time.monotonic_ns()
+        assert server.stop() == 0
+        calls = running.end()
+    # Those who come later find nobody there; those who were there had an answer to whatever they asked.
+    assert [call for call in calls if call.outcome == LOST and call.opened < told and not _paused(call, calls)] == []
+    check([call for call in calls if call.outcome != LOST], [], tmp_path / "server" / "home" / "records")
     assert all(map(is_gone, alive))
+
+
+def _paused(lost: Call, calls: Sequence[Call]) -> bool:
+    """Whether the caller had not asked for so long that its connection was held to be idle: this machine is busy."""
+    before = [call.ended for call in calls if call.caller == lost.caller and call.ended < lost.begun]
+    return not before or lost.begun - max(before) > 0.1 * SECOND
 
 
 def test_a_second_signal_ends_it_at_once(server: ServingProcess) -> None:
@@ -98,7 +49,7 @@ def test_a_second_signal_ends_it_at_once(server: ServingProcess) -> None:
         server.process.send_signal(signal.SIGTERM)
         until(lambda: "stopping" in server.log.read_text(), "the first signal")
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(BACK_SECONDS) == 1
+        assert server.process.wait(LATEST_SECONDS) == 1
 
 
 def test_connections_are_spread_over_the_workers(server: ServingProcess) -> None:
@@ -106,7 +57,7 @@ def test_connections_are_spread_over_the_workers(server: ServingProcess) -> None
     there = []
     try:
         for _ in range(40):
-            there.append(socket.create_connection(server.address, timeout=BACK_SECONDS))
+            there.append(socket.create_connection(server.address, timeout=LATEST_SECONDS))
             there[-1].sendall(body)
             assert there[-1].recv(1024)
 

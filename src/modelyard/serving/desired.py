@@ -21,6 +21,8 @@ from modelyard.errors import InvalidRequest, ServiceUnreachable
 
 POLL_SECONDS = 0.5
 TIMEOUT_SECONDS = 5.0
+FIRST_SECONDS = 0.5
+"""The same for the first look where there is a state on disk to go on with."""
 
 _log = logging.getLogger("modelyard.serving")
 
@@ -77,21 +79,23 @@ class DesiredSource:
         self._etag: str | None = None
         self._connection: http.client.HTTPConnection | None = None
 
-    def changed(self) -> DesiredState | None:
-        """The state, if it is another than the last time; None otherwise.
+    def changed(self, seconds: float = TIMEOUT_SECONDS) -> DesiredState | None:
+        """The state, if it is another than the last time; None otherwise. A first answer may take so many `seconds`.
 
         Raises:
             ServiceUnreachable: nobody answers there, or not with a desired state.
         """
         try:
-            return self._ask()
+            return self._ask(seconds)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
             self.close()
             raise ServiceUnreachable(f"no desired state from {self.url}: {error}") from None
 
-    def _ask(self) -> DesiredState | None:
+    def _ask(self, seconds: float) -> DesiredState | None:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+            self._connection = http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+        elif self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
         self._connection.request("GET", self._path, headers={"If-None-Match": self._etag} if self._etag else {})
         response = self._connection.getresponse()
         body = response.read()
@@ -143,18 +147,17 @@ class DesiredFollower:
         }
 
     def _follow(self) -> None:
-        self._look()
-        if self._heard_at is None:
-            cached = read_cached(self._cache)
-            if cached is not None:
-                _log.info("going on with the desired state kept on disk (generation %d)", cached.generation)
-                self._apply(cached)
+        cached = read_cached(self._cache)
+        self._look(TIMEOUT_SECONDS if cached is None else FIRST_SECONDS)
+        if self._heard_at is None and cached is not None:
+            _log.info("going on with the desired state kept on disk (generation %d)", cached.generation)
+            self._apply(cached)
         while not self._stop.wait(POLL_SECONDS):
             self._look()
 
-    def _look(self) -> None:
+    def _look(self, seconds: float = TIMEOUT_SECONDS) -> None:
         try:
-            state = self._source.changed()
+            state = self._source.changed(seconds)
             if state is not None:
                 self._apply(state)
                 write_cached(self._cache, state)

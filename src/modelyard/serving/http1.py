@@ -30,6 +30,10 @@ _PIPELINED = 8
 _JOINED_BYTES = 64 * 1024
 """Bodies up to this size go out in one piece with their head."""
 
+_LINGER_SECONDS = 0.2
+"""How long a connection that was just used, or just made, is kept when the server stops: its next request may be on its
+way, and is told with its answer that there will be no other."""
+
 _DISCARD_SECONDS = 2.0
 """How long what a refused client goes on sending is thrown away, so that it gets to read the refusal."""
 
@@ -97,14 +101,15 @@ class Connections:
         return len(self.open)
 
     def drain(self) -> None:
-        """Close those that wait for nothing, and each of the others after its answer."""
+        """Close those that have waited for nothing for a moment, and each of the others after its answer."""
         self.draining = True
-        self.close_idle()
+        self.close_idle(_LINGER_SECONDS)
 
-    def close_idle(self) -> None:
-        """Close those that wait for nothing."""
+    def close_idle(self, seconds: float = 0.0) -> None:
+        """Close those that have waited for nothing for so long."""
+        since = time.monotonic() - seconds
         for connection in list(self.open):
-            connection.close_if_idle()
+            connection.close_if_idle(since)
 
     def sweep(self) -> None:
         """Close those that are idle, slow or deaf for too long. To be called about every second."""
@@ -181,8 +186,6 @@ class HttpConnection(asyncio.Protocol):
         """A client is there."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.open.add(self)
-        if self._connections.draining:
-            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: nobody waits for what it asked."""
@@ -390,9 +393,9 @@ class HttpConnection(asyncio.Protocol):
         elif self._active is None and now - self._since > limits.idle_seconds:
             self._transport.close()
 
-    def close_if_idle(self) -> None:
-        """Close the connection unless a request is on its way."""
-        if self._active is None and not self._waiting and not self._reading:
+    def close_if_idle(self, since: float) -> None:
+        """Close the connection unless a request is on its way, or was after that moment."""
+        if self._active is None and not self._waiting and not self._reading and self._since <= since:
             self._transport.close()
 
     @property

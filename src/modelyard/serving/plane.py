@@ -222,6 +222,8 @@ class DataPlane:
         with self._change:
             slot = self._slots.get(deployment)
             status = None if slot is None else _status(slot)
+        if status is None and self.generation < 0:
+            return VersionNotReady(f"{deployment!r} is not ready: {self.waiting_for or 'nothing is known yet'}")
         if status is None:
             return DeploymentNotFound(deployment, self.names())
         wanted = status.wanted

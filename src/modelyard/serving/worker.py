@@ -50,6 +50,10 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 0.1
 SWEEP_SECONDS = 1.0
 
+UNHEARD_SECONDS = 1.0
+"""How long a worker that starts leaves connections in the kernel's queue while nobody serves: most versions are open by
+then, and who asks during a restart waits a moment in place of being refused. Later, somebody has to say what is up."""
+
 ORPHAN_SECONDS = 5.0
 """What open requests get when the supervisor is gone."""
 
@@ -200,6 +204,7 @@ class _Worker:
         )
         self._stop = asyncio.Event()
         self._swept = 0.0
+        self._began = time.monotonic()
         self._shown: object = None
         self._orphaned = False
         self._listening: asyncio.Task[Listening] | None = None
@@ -261,8 +266,11 @@ class _Worker:
         self._telling.publish()
         if not self._orphaned:
             await asyncio.sleep(options.grace_seconds)
-        self._slot.state = State.DRAINING
-        self._accepting.finish()
+        served, self._slot.state = self._slot.state == State.SERVING, State.DRAINING
+        if served and not self._succeeded():
+            self._accepting.finish()
+        else:
+            self._accepting.stop()
         await asyncio.sleep(0)  # those just taken get their protocol
         self._connections.drain()
         until = time.monotonic() + (ORPHAN_SECONDS if self._orphaned else options.drain_seconds)
@@ -274,6 +282,10 @@ class _Worker:
         if self._accepting.count:
             _log.warning("%d connections are closed with requests open", self._accepting.count)
             self._connections.abort()
+
+    def _succeeded(self) -> bool:
+        """Whether the socket outlives this process and another data plane takes what waits there."""
+        return self._place.options.fd is not None and os.getppid() != self._place.supervisor
 
     async def _beat_on(self) -> None:
         while True:
@@ -299,7 +311,7 @@ class _Worker:
             self._telling.publish()
 
     def _take_part(self) -> None:
-        """Take connections once everything wanted was tried, or as long as nobody else takes any."""
+        """Take connections once everything wanted was tried; before, after a while, if nobody else takes any."""
         if self._slot.state == State.SERVING:
             return
         plane = self._parts.plane
@@ -312,7 +324,7 @@ class _Worker:
         if any(other.serves(now) for other in self._others):
             self._accepting.stop()
             self._connections.close_idle()  # they are in better hands there
-        else:
+        elif time.monotonic() - self._began >= UNHEARD_SECONDS:
             self._accepting.start()
 
     def _changed(self) -> object:

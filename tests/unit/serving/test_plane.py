@@ -103,6 +103,12 @@ def test_nothing_known_and_nothing_deployed_are_both_not_ready(plane: DataPlane)
         plane.lease("live")
 
 
+def test_before_anything_is_known_nobody_is_told_that_there_is_no_such_deployment() -> None:
+    plane = DataPlane(served, waiting_for="no desired state yet")
+    with pytest.raises(VersionNotReady, match="'live' is not ready: no desired state yet"):
+        plane.lease("live")
+
+
 def test_a_version_answers_once_it_is_open(plane: DataPlane, opener: Opener) -> None:
     opener.gates[1] = threading.Event()
     plane.apply(desired(1, ONE))
