@@ -40,9 +40,9 @@ def check(frame: Frame, schema: Schema) -> None:
     modelyard.errors.InvalidInput: column 'temp', row 1: a value is missing; this model needs a finite number here
     """
     columns = frame.columns
-    if frame.rows == 1:
-        for rule in _rules(schema):
-            if not rule.takes_one(columns[rule.column.name]):
+    if frame.scalars is not None:
+        for rule, value in zip(_rules(schema), frame.scalars, strict=True):
+            if not rule.takes_one(value):
                 _refuse(rule, columns[rule.column.name])
         return
     for rule in _rules(schema):
@@ -74,10 +74,10 @@ def _refuse(rule: _Rule, vector: Vector) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rule:
-    """What one column has to fulfil, in a quick form for one row, one for many, and one that finds the culprits."""
+    """What one column has to fulfil: for one value (None: missing) or for many, and slowly, to find culprits."""
 
     column: Column
-    takes_one: Callable[[Vector], bool]
+    takes_one: Callable[[Any], bool]
     takes_all: Callable[[Vector], bool]
 
     def refused(self, vector: Vector) -> Mask:
@@ -173,49 +173,27 @@ _rules = PerSchema(_rules_of)
 
 
 def _rule(column: Column) -> _Rule:
-    many = _many(column)
-    return _Rule(column, many if column.shape else _one(column), many)
+    return _Rule(column, _one(column), _many(column))
 
 
-def _one(column: Column) -> Callable[[Vector], bool]:
-    """The quick form for one row of a plain column."""
+def _one(column: Column) -> Callable[[Any], bool]:
+    """The quick form for one value of a plain column, None where it is missing."""
     accepts, nullable = column.accepts, column.nullable
     if accepts.categories is not None:
-        return _one_of(frozenset(accepts.categories), nullable, column.kind)
-    if column.kind.is_float:
+        taken = frozenset(accepts.categories) | ({None} if nullable else set())
+        return lambda value: value in taken
+    if column.kind.is_float or accepts.minimum is not None or accepts.maximum is not None:
         low = -math.inf if accepts.minimum is None else accepts.minimum
         high = math.inf if accepts.maximum is None else accepts.maximum
-        return _one_float(low, high, accepts.infinite, nullable)
-    if column.kind is Kind.STRING:
-        return (lambda vector: True) if nullable else (lambda vector: vector.values[0] is not None)
-    if column.kind.is_integer and (accepts.minimum is not None or accepts.maximum is not None):
-        return _many(column)
-    if nullable:
-        return lambda vector: True
-    if column.kind is Kind.DATETIME:
-        return lambda vector: not np.isnat(vector.values[0])
-    return lambda vector: vector.missing is None or not vector.missing[0]
+        return _one_number(low, high, accepts.infinite, nullable)
+    return (lambda value: True) if nullable else (lambda value: value is not None)
 
 
-def _one_of(allowed: frozenset[Scalar], nullable: bool, kind: Kind) -> Callable[[Vector], bool]:
-    if kind is Kind.STRING:
-        taken: frozenset[Scalar | None] = allowed | {None} if nullable else allowed
-        return lambda vector: vector.values[0] in taken
-
-    def takes(vector: Vector) -> bool:
-        if vector.is_missing()[0]:
+def _one_number(low: float, high: float, infinite: bool, nullable: bool) -> Callable[[Any], bool]:
+    def takes(value: float | None) -> bool:
+        if value is None:
             return nullable
-        return vector.values.item() in allowed
-
-    return takes
-
-
-def _one_float(low: float, high: float, infinite: bool, nullable: bool) -> Callable[[Vector], bool]:
-    def takes(vector: Vector) -> bool:
-        value: float = vector.values.item()
-        if math.isfinite(value):
-            return low <= value <= high
-        return nullable if value != value else infinite
+        return low <= value <= high if math.isfinite(value) else infinite
 
     return takes
 
@@ -227,7 +205,7 @@ def _many(column: Column) -> Callable[[Vector], bool]:
         return _many_floats(column)
     if accepts.categories is None and accepts.minimum is None and accepts.maximum is None:
         return (lambda vector: True) if column.nullable else _none_missing
-    slow = _Rule(column, _none_missing, _none_missing)
+    slow = _Rule(column, _any, _none_missing)
     if accepts.categories is not None and column.kind is Kind.STRING:
         taken: frozenset[Scalar | None] = frozenset(accepts.categories) | ({None} if column.nullable else set())
         return lambda vector: taken.issuperset(vector.values.ravel().tolist())
@@ -235,16 +213,24 @@ def _many(column: Column) -> Callable[[Vector], bool]:
 
 
 def _many_floats(column: Column) -> Callable[[Vector], bool]:
-    accepts = column.accepts
-    unbounded = accepts.minimum is None and accepts.maximum is None
-    slow = _Rule(column, _none_missing, _none_missing)
+    accepts, nullable = column.accepts, column.nullable
+    largest = float(np.finfo(column.kind.numpy).max)
+    low = -largest if accepts.minimum is None else accepts.minimum
+    high = largest if accepts.maximum is None else accepts.maximum
+    slow = _Rule(column, _any, _none_missing)
 
     def takes(vector: Vector) -> bool:
-        if unbounded and np.isfinite(vector.values).all():
-            return True
+        values = vector.values
+        # The least and the most of what is not missing; of nothing but NaN they are NaN.
+        if values.size and low <= np.fmin.reduce(values, axis=None) and np.fmax.reduce(values, axis=None) <= high:
+            return nullable or not np.isnan(values).any()
         return not bool(slow.refused(vector).any())
 
     return takes
+
+
+def _any(value: Any) -> bool:
+    return True
 
 
 def _none_missing(vector: Vector) -> bool:

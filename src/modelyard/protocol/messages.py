@@ -270,3 +270,23 @@ POOL: Any = _pool()
 def message(name: str) -> Any:
     """The class of one message of the protocol; KeyError when there is none of that name."""
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+
+
+_ENVELOPE = """
+Envelope: string model_name=1; string model_version=2; string id=3; repeated bytes parameters=4;
+    repeated bytes inputs=5; repeated bytes outputs=6; repeated bytes raw_input_contents=7
+"""
+
+
+def envelope() -> Any:
+    r"""The class of a ``ModelInferRequest`` whose inner messages are left as bytes: on the wire they are the same.
+
+    >>> request = message("ModelInferRequest")(model_name="churn", inputs=[{"name": "x"}])
+    >>> list(envelope().FromString(request.SerializeToString()).inputs)
+    [b'\n\x01x']
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="envelope.proto", package=PACKAGE, syntax="proto3")
+    _add_messages(file, _ENVELOPE)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.Envelope"))

@@ -80,6 +80,9 @@ def read_request(body: bytes, reader: TableReader, json_length: int | None = Non
             )
         if json_length == 0:
             return _read_raw_request(body, reader)
+        quick = reader.quick.binary(body, json_length)
+        if quick is not None:
+            return _call(*quick, reader.schema)
         tail = _Tail(memoryview(body)[json_length:])
         body = body[:json_length]
     request = jsontext.parse_as(body, _REQUESTS)

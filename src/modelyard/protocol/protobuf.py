@@ -7,12 +7,13 @@ is loaded with the first message that is read, so that a server without gRPC doe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any, Literal
 
 from modelyard.domain.frame import Answers, Frame, Vector
-from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Schema
+from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, PerSchema, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol.binary import text_of
 from modelyard.protocol.classification import PARAMETER, is_classified, wanted_classes
@@ -49,6 +50,9 @@ def read_request(body: bytes, reader: TableReader) -> Call:
         InvalidInput: when tensors do not fit the schema, naming the tensor, the row and the value.
         NotOffered: when it uses an extension that is not there.
     """
+    quick = _layouts(reader.schema).read(opened_envelope(body), reader)
+    if quick is not None:
+        return quick
     request = _parsed("ModelInferRequest", body)
     tensors, raws = request.inputs, request.raw_input_contents
     if raws and len(raws) != len(tensors):
@@ -71,31 +75,159 @@ def read_request(body: bytes, reader: TableReader) -> Call:
         raise reader.absent(next(name for name in by_name if name not in read), "inputs")
     frame = Frame({name: read[name] for name in by_name}, max(rows, 0))
     outputs = _wanted(request.outputs, reader.schema) if request.outputs else None
-    named = [output.name for output in reader.schema.outputs] if outputs is None else outputs
     classes = _wanted_classes(request.outputs, reader.schema) if outputs else ()
-    return Call(frame, outputs, request.id or None, binary=frozenset(named) if raws else frozenset(), classes=classes)
+    binary = _binary(outputs, reader.schema) if raws else frozenset()
+    return Call(frame, outputs, request.id or None, binary=binary, classes=classes)
+
+
+def opened_envelope(body: bytes) -> Any:
+    """A ``ModelInferRequest`` with its inner messages still as bytes.
+
+    Raises:
+        InvalidRequest: when it is no such message, as far as can be seen from outside.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _envelope().FromString(body)
+    except DecodeError:
+        raise InvalidRequest("the body is not a ModelInferRequest message") from None
+
+
+@cache
+def _envelope() -> Any:
+    from modelyard.protocol.messages import envelope
+
+    return envelope()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the tensors of a request are, but for their bytes: where each column is among them, and how many rows."""
+
+    places: tuple[int, ...]
+    rows: int
+    outputs: tuple[str, ...] | None
+    binary: frozenset[str]
+    classes: tuple[tuple[str, int], ...]
+
+
+class _Layouts:
+    """The layouts of raw requests that came before: a client sends the same one again and again."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._known: dict[tuple[bytes, ...], _Layout | None] = {}
+
+    def read(self, request: Any, reader: TableReader) -> Call | None:
+        """A request of one row (or a matrix) in raw bytes; None when it has to be read patiently."""
+        raws = request.raw_input_contents
+        if len(raws) != len(reader.by_name):
+            return None
+        key = (*request.inputs, b"", *request.outputs)
+        layout = self._known.get(key)
+        if layout is None:
+            if key in self._known:
+                return None
+            layout = self._learn(key, request, reader)
+            if layout is None:
+                return None
+        frame = reader.quick.raw([raws[place] for place in layout.places], layout.rows)
+        if frame is None:
+            return None
+        return Call(frame, layout.outputs, request.id or None, binary=layout.binary, classes=layout.classes)
+
+    def _learn(self, key: tuple[bytes, ...], request: Any, reader: TableReader) -> _Layout | None:
+        layout = _layout(request, reader)
+        if sum(map(len, key)) <= _LONGEST_LAYOUT:
+            if len(self._known) >= _MOST_LAYOUTS:
+                self._known.clear()
+            self._known[key] = layout
+        return layout
+
+
+_layouts = PerSchema(_Layouts)
+_MOST_LAYOUTS, _LONGEST_LAYOUT = 64, 16 * 1024
+
+
+def _layout(request: Any, reader: TableReader) -> _Layout | None:
+    """The layout of a request whose tensors are the schema's as they stand; None for any other."""
+    tensors = [_parsed("ModelInferRequest.InferInputTensor", tensor) for tensor in request.inputs]
+    places = {tensor.name: place for place, tensor in enumerate(tensors)}
+    if set(places) != set(reader.by_name) or len(tensors) != len(places):
+        return None
+    for tensor in tensors:
+        usual = tensor.datatype == reader.by_name[tensor.name].datatype
+        if not usual or tensor.parameters or tensor.HasField("contents"):
+            return None
+    rows = reader.quick.rows_of([list(tensors[places[name]].shape) for name in reader.by_name])
+    if rows is None:
+        return None
+    asked = [_parsed("ModelInferRequest.InferRequestedOutputTensor", output) for output in request.outputs]
+    outputs = _wanted(asked, reader.schema) if asked else None
+    return _Layout(
+        tuple(places[name] for name in reader.by_name),
+        rows,
+        outputs,
+        _binary(outputs, reader.schema),
+        _wanted_classes(asked, reader.schema) if outputs else (),
+    )
+
+
+def _binary(outputs: tuple[str, ...] | None, schema: Schema) -> frozenset[str]:
+    return frozenset([output.name for output in schema.outputs] if outputs is None else outputs)
 
 
 def write_response(answers: Answers, schema: Schema, call: Call, source: Source) -> bytes:
     """A ``ModelInferResponse`` with the outputs in the order of `answers`, raw if the request was."""
-    response = _message("ModelInferResponse")(
-        model_name=source.deployment or source.model, model_version=str(source.version), id=call.id or ""
-    )
-    response.parameters["prediction_id"].string_param = source.prediction_id
-    raw = bool(call.binary)
+    if call.binary:
+        return _write_raw(answers, schema, call, source)
+    response = _response(source, call)
     for name, array in answers.items():
         output = schema.output(name)
         datatype = OIP_DATATYPE[output.kind]
         tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-        if raw:
-            response.raw_output_contents.append(write_raw(array, output.dtype))
-            continue
         values: Sequence[Any] = write_values(array, output.dtype)
         if datatype == "BYTES":
             values = [("" if value is None else str(value)).encode() for value in values]
         getattr(tensor.contents, CONTENTS[datatype]).extend(values)
     written: bytes = response.SerializeToString()
     return written
+
+
+def _write_raw(answers: Answers, schema: Schema, call: Call, source: Source) -> bytes:
+    response = _response(source, call)
+    raws, heads = response.raw_output_contents, _heads(schema)
+    head = b""
+    for name, array in answers.items():
+        output = schema.output(name)
+        raws.append(write_raw(array, output.dtype))
+        shape = array.shape
+        known = heads.get((name, shape))
+        if known is None:
+            tensor = {"name": name, "datatype": OIP_DATATYPE[output.kind], "shape": shape}
+            known = _message("ModelInferResponse")(outputs=[tensor]).SerializeToString()
+            if len(heads) < _MOST_LAYOUTS:
+                heads[name, shape] = known
+        head += known
+    # Messages one after another are one message.
+    written: bytes = head + response.SerializeToString()
+    return written
+
+
+def _no_heads(schema: Schema) -> dict[tuple[str, tuple[int, ...]], bytes]:
+    return {}
+
+
+_heads = PerSchema(_no_heads)
+"""Responses that say of one output what it is, by its name and shape."""
+
+
+def _response(source: Source, call: Call) -> Any:
+    response = _message("ModelInferResponse")(
+        model_name=source.deployment or source.model, model_version=str(source.version), id=call.id or ""
+    )
+    response.parameters["prediction_id"].string_param = source.prediction_id
+    return response
 
 
 def read_response(body: bytes, schema: Schema) -> Answers:

@@ -8,6 +8,7 @@ bounds, categories and missing values are part of the types that it decodes to.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -29,6 +30,9 @@ MOST_COLUMNS = 256
 _EXACT = {Kind.FLOAT32: 2**24 - 1}
 _EXACT_DOUBLE = 2**53 - 1
 """A whole number up to here is exact as a float. Whether a larger one is, is not seen once it has been decoded."""
+
+_LENGTH = 4
+"""Bytes before a text in a raw tensor that say how long it is."""
 
 _LEFT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput)
 """What tells that a body is none for a quick reader."""
@@ -80,9 +84,13 @@ class QuickReader:
         self._unnamed = schema.layout in ("array", "series") and len(columns) == 1
         self._rows: msgspec.json.Decoder[PlainRows] | None = None
         self._tensors: msgspec.json.Decoder[Tensors] | None = None
+        self._heads: msgspec.json.Decoder[Tensors] | None = None
         if flat or self._width:
             self._rows = msgspec.json.Decoder(_rows_type(schema, kinds, self._width, self._unnamed))
-            self._tensors = msgspec.json.Decoder(_tensors_type(schema, kinds, self._width))
+            self._tensors = msgspec.json.Decoder(_tensors_type(schema, kinds))
+            self._heads = msgspec.json.Decoder(_tensors_type(schema, None))
+        self._matrix_dtype = columns[0].kind.numpy.newbyteorder("<") if self._width else None
+        self._raw = _raw_readers(columns) if flat else None
 
     def rows(self, body: bytes) -> tuple[Frame, PlainRows] | None:
         """The rows of a request in the plain form, and the request; None when it has to be read patiently."""
@@ -104,6 +112,52 @@ class QuickReader:
         except _LEFT:
             return None
         return None if frame is None else (frame, request)
+
+    def binary(self, body: bytes, json_length: int) -> tuple[Frame, Tensors] | None:
+        """The row (or the matrix) of an inference request with raw tensors behind its JSON, and the request.
+
+        None when it has to be read patiently. What is read has not been checked.
+        """
+        if self._heads is None:
+            return None
+        try:
+            request = self._heads.decode(memoryview(body)[:json_length])
+        except _LEFT:
+            return None
+        raws, at = [], json_length
+        for tensor in request.inputs:
+            end = at + tensor.parameters.binary_data_size
+            raws.append(body[at:end])
+            at = end
+        if at != len(body):
+            return None
+        rows = self.rows_of([tensor.shape for tensor in request.inputs])
+        frame = None if rows is None else self.raw(raws, rows)
+        return None if frame is None else (frame, request)
+
+    def rows_of(self, shapes: Sequence[list[int]]) -> int | None:
+        """How many rows tensors of these shapes have that `raw` can read; None when it cannot."""
+        if self._width:
+            rows = shapes[0][0] if shapes[0] else 0
+            return rows if rows > 0 and shapes[0] == [rows, self._width] else None
+        return 1 if self._raw is not None and all(shape in ([1], [1, 1]) for shape in shapes) else None
+
+    def raw(self, raws: Sequence[bytes], rows: int) -> Frame | None:
+        """A row of plain columns, or a matrix, from the raw bytes of tensors in the order of the schema.
+
+        None when it has to be read patiently. What is read has not been checked.
+        """
+        dtype = self._matrix_dtype
+        if dtype is not None:
+            if len(raws[0]) != rows * self._width * dtype.itemsize:
+                return None
+            # A copy, since bytes cannot be written to and models may do so.
+            values = np.frombuffer(raws[0], dtype).reshape(rows, self._width).copy()
+            return Frame({self._names[0]: Vector(values)}, rows)
+        try:
+            return self._one(tuple([read(raw) for read, raw in zip(self._raw or (), raws, strict=True)]))
+        except (struct.error, ValueError):
+            return None
 
     def _of_rows(self, rows: list[Any]) -> Frame:
         if self._width:
@@ -181,16 +235,25 @@ def _rows_type(schema: Schema, kinds: Sequence[Any], width: int, unnamed: bool) 
     return msgspec.defstruct("Rows", [("rows", rows)], bases=(PlainRows,), forbid_unknown_fields=True)
 
 
-def _tensors_type(schema: Schema, kinds: Sequence[Any], width: int) -> Any:
+class _Behind(msgspec.Struct, forbid_unknown_fields=True):
+    """The parameters of a tensor whose bytes lie behind the JSON."""
+
+    binary_data_size: Annotated[int, msgspec.Meta(ge=0)]
+
+
+def _tensors_type(schema: Schema, kinds: Sequence[Any] | None) -> Any:
+    """The type of a request with the columns' values as these kinds; None for raw bytes behind it."""
     tensors = []
-    for column, kind in zip(schema.columns, kinds, strict=True):
+    for at, column in enumerate(schema.columns):
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
             ("name", Literal[column.name]),
             ("datatype", Literal[OIP_DATATYPE[column.kind]]),
             ("shape", list[int]),
-            ("data", _list_of(kind)),
-            ("parameters", None, None),
         ]
+        if kinds is None:
+            fields += [("parameters", _Behind), ("data", None, None)]
+        else:
+            fields += [("data", _list_of(kinds[at])), ("parameters", None, None)]
         tensors.append(msgspec.defstruct("Tensor", fields))
     return msgspec.defstruct("Request", [("inputs", tuple.__class_getitem__(tuple(tensors)))], bases=(Tensors,))
 
@@ -249,3 +312,36 @@ def _objects(values: Sequence[Any]) -> Array:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
+
+
+_Raw: TypeAlias = Callable[[bytes], Any]
+"""Reads the one element of a raw tensor; struct.error or ValueError when it is none. NaN is None."""
+
+
+def _raw_readers(columns: Sequence[Column]) -> list[_Raw] | None:
+    """How one value of each column is read from raw bytes; None where a column has no such way."""
+    if any(column.kind is Kind.DATETIME for column in columns):
+        return None
+    return [_raw_reader(column.kind) for column in columns]
+
+
+def _raw_reader(kind: Kind) -> _Raw:
+    if kind is Kind.STRING:
+        return _raw_text
+    if kind is Kind.BOOL:
+        return lambda raw: (b"\0", b"\1").index(raw) == 1
+    unpack = struct.Struct("<" + kind.numpy.char).unpack
+    if not kind.is_float:
+        return lambda raw: unpack(raw)[0]
+
+    def number(raw: bytes) -> float | None:
+        [value] = unpack(raw)
+        return value if value == value else None
+
+    return number
+
+
+def _raw_text(raw: bytes) -> str:
+    if len(raw) < _LENGTH or int.from_bytes(raw[:_LENGTH], "little") != len(raw) - _LENGTH:
+        raise ValueError
+    return raw[_LENGTH:].decode()

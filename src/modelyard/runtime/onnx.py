@@ -125,8 +125,10 @@ def _reader(fetch: Fetch, output: Output) -> Callable[[Array, int], Array]:
         return decoded
 
     def plain(result: Array, rows: int) -> Array:
-        values = np.asarray(result).reshape(rows, *shape)
-        return values.astype(dtype, copy=False)
+        values = np.asarray(result)
+        if values.shape != (rows, *shape):
+            values = values.reshape(rows, *shape)
+        return values if values.dtype == dtype else values.astype(dtype)
 
     return plain
 

@@ -17,9 +17,10 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from modelyard.errors import InvalidRequest, ModelyardError, NotOffered, Overloaded, ServiceUnreachable
+from modelyard.errors import ModelyardError, NotOffered, Overloaded, ServiceUnreachable
 from modelyard.protocol.media import PROTOBUF, Media
 from modelyard.protocol.messages import POOL, SERVICE, UNARY, message
+from modelyard.protocol.protobuf import opened_envelope
 from modelyard.serving import actions
 from modelyard.serving.actions import Services
 from modelyard.serving.exchange import Done, Incoming, Ticket
@@ -47,6 +48,8 @@ MOST_ON_A_STREAM = 64
 
 WATCH_SECONDS = 0.25
 """How often it is looked whether a watched health has changed."""
+
+_MEDIA = Media(content_type=PROTOBUF)
 
 STOPPING = "the server is stopping"
 
@@ -199,10 +202,7 @@ class Entrance:
 
     def _incoming(self, prediction_id: str, body: bytes, context: Any) -> Incoming:
         now, left = time.perf_counter_ns(), context.time_remaining()
-        try:
-            asked = _REQUEST.FromString(body)
-        except DecodeError:
-            raise InvalidRequest("the body is not a ModelInferRequest message") from None
+        asked = opened_envelope(body)
         trace = next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), None)
         return Incoming(
             prediction_id,
@@ -212,7 +212,7 @@ class Entrance:
             body,
             time.time_ns(),
             now,
-            Media(content_type=PROTOBUF),
+            _MEDIA,
             None if left is None else now + int(left * 1e9),
             trace,
         )
