@@ -357,6 +357,7 @@ class Answering:
             total,
             len(incoming.body),
             len(written.body),
+            incoming.prediction_id,
         )
         headers: tuple[tuple[bytes, bytes], ...] = ()
         if written.headers:

@@ -112,7 +112,8 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The counts of one version in one deployment at one moment. Times are nanoseconds, `batch_ns` one a class of rows.
 
     `version` 0 stands for versions that no longer answer, or, with `deployment` empty too, for calls that reached none.
-    `ended` is when the version stopped answering, of ``time.monotonic()``; 0 while it answers somewhere.
+    `ended` is when the version stopped answering, of ``time.monotonic()``; 0 while it answers somewhere. `examples`
+    has, for classes of `total`, the time of a call in it and its prediction id.
     """
 
     deployment: str
@@ -137,6 +138,7 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     last_ns: int = 0
     ended: float = 0.0
+    examples: dict[int, tuple[int, str]] = {}
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -173,6 +175,7 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
             restarts=self.restarts + other.restarts,
             last_ns=max(self.last_ns, other.last_ns),
             ended=max(self.ended, other.ended) if self.ended and other.ended else 0.0,
+            examples=_slowest(self.examples, other.examples),
         )
 
     def left(self, at: float) -> MeterSnapshot:
@@ -190,6 +193,10 @@ def fold(snapshots: Iterable[MeterSnapshot], kept: Collection[tuple[str, str, in
 
 def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in REASONS if reason in one or reason in other}
+
+
+def _slowest(one: Mapping[int, tuple[int, str]], other: Mapping[int, tuple[int, str]]) -> dict[int, tuple[int, str]]:
+    return {place: max(one.get(place, (-1, "")), other.get(place, (-1, ""))) for place in {*one, *other}}
 
 
 def merge(snapshots: Iterable[MeterSnapshot]) -> tuple[MeterSnapshot, ...]:
@@ -221,6 +228,8 @@ class Meter:
         "_compute",
         "_decode",
         "_encode",
+        "_example_ids",
+        "_example_ns",
         "_last_ns",
         "_queue",
         "_refused",
@@ -248,6 +257,7 @@ class Meter:
         self._request_rows, self._batches = ([0] * (len(ROW_BOUNDS) + 2) for _ in range(2))
         self._batch_ns = [0] * (len(ROW_BOUNDS) + 1)
         self._refused, self._refused_ns = dict.fromkeys(REASONS, 0), dict.fromkeys(REASONS, 0)
+        self._example_ids, self._example_ns = [""] * (len(TIME_BOUNDS) + 1), [0] * (len(TIME_BOUNDS) + 1)
         self._untouched: MeterSnapshot | None = None
 
     def answered(
@@ -260,10 +270,12 @@ class Meter:
         total_ns: int,
         bytes_in: int = 0,
         bytes_out: int = 0,
+        prediction_id: str = "",
     ) -> None:
         """A call was answered with status 200. Bytes are those of the bodies, without compression.
 
-        `total_ns` is from the first byte of the request until the answer is handed to the connection.
+        `total_ns` is from the first byte of the request until the answer is handed to the connection. The
+        `prediction_id`, if given, is kept as an example of calls that took as long.
         """
         self._untouched = None
         self._answered += 1
@@ -282,9 +294,11 @@ class Meter:
         counts = self._encode
         counts[bisect_left(TIME_BOUNDS, encode_ns)] += 1
         counts[-1] += encode_ns
-        counts = self._total
-        counts[bisect_left(TIME_BOUNDS, total_ns)] += 1
+        counts, place = self._total, bisect_left(TIME_BOUNDS, total_ns)
+        counts[place] += 1
         counts[-1] += total_ns
+        self._example_ids[place] = prediction_id
+        self._example_ns[place] = total_ns
         counts = self._request_rows
         counts[bisect_left(ROW_BOUNDS, rows)] += 1
         counts[-1] += rows
@@ -334,6 +348,7 @@ class Meter:
             restarts=self.restarts,
             last_ns=self._last_ns,
             ended=self.ended,
+            examples={place: (self._example_ns[place], name) for place, name in enumerate(self._example_ids) if name},
         )
         return kept
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Exemplar
 
 from modelyard.serving.boards import Merged
 from modelyard.serving.meters import ROW_BOUNDS, TIME_BOUNDS, Histogram, MeterSnapshot
 
 _NS = 1e-9
+_LONGEST_EXAMPLE = 128 - len("prediction_id")
+_Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 _VERSION = ("deployment", "model", "version")
 
 _TIMES = (
@@ -81,9 +85,20 @@ def _histograms(
     family = HistogramMetricFamily(name, text, labels=_VERSION)
     edges = [str(float(round(bound * unit, 9))) for bound in bounds] + ["+Inf"]
     for meter, histogram in found:
-        buckets = list(zip(edges, map(float, accumulate(histogram.counts)), strict=True))
+        examples = meter.examples if histogram is meter.total else {}
+        buckets = [
+            _bucket(edge, count, examples.get(place))
+            for place, (edge, count) in enumerate(zip(edges, accumulate(histogram.counts), strict=True))
+        ]
         family.add_metric(_labels(meter), buckets=buckets, sum_value=histogram.sum * unit)
     return family
+
+
+def _bucket(edge: str, count: int, example: tuple[int, str] | None) -> _Bucket:
+    """A class with a call as its example, which OpenMetrics can tell unless the call's name is too long for it."""
+    if example is None or len(example[1]) > _LONGEST_EXAMPLE:
+        return edge, float(count)
+    return edge, float(count), Exemplar({"prediction_id": example[1]}, example[0] * _NS)
 
 
 def _of_versions(merged: Merged) -> Iterator[Metric]:

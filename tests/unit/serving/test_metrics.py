@@ -25,7 +25,10 @@ def _board(worker: int, calls: int) -> Board:
     meters = Meters()
     meter = meters.of("flights", "delay", 3, "digest")
     for call in range(calls):
-        meter.answered(2, 1_000, 2_000, 30_000, 4_000, TIME_BOUNDS[call], bytes_in=10, bytes_out=20)
+        taken = TIME_BOUNDS[call]
+        meter.answered(
+            2, 1_000, 2_000, 30_000, 4_000, taken, bytes_in=10, bytes_out=20, prediction_id=f"{worker}-{call}"
+        )
         meter.computed(2, 30_000)
     meter.refused("overload", 5)
     meter.in_flight = 1
@@ -96,6 +99,22 @@ def _open_nothing(deployment: Deployment) -> ServedVersion:
 class _NoLabels:
     def append_many(self, labels: Iterable[Label]) -> int:
         raise NotImplementedError
+
+
+def test_a_class_of_durations_has_a_call_as_its_example(merged: Merged) -> None:
+    text, _ = exposition(merged, "application/openmetrics-text")
+    families = {family.name: family for family in read_openmetrics(text.decode())}
+    told = {
+        float(sample.labels["le"]): (sample.exemplar.labels, sample.exemplar.value)
+        for sample in families["modelyard_request_duration_seconds"].samples
+        if sample.exemplar
+    }
+    assert told == {
+        edge / 1e9: ({"prediction_id": f"1-{call}"}, pytest.approx(edge / 1e9))
+        for call, edge in enumerate(TIME_BOUNDS[:4])
+    }
+    assert not any(sample.exemplar for sample in families["modelyard_request_queue_seconds"].samples)
+    assert "prediction_id" not in exposition(merged)[0].decode()
 
 
 def test_classes_are_cumulative_and_in_seconds(merged: Merged) -> None:
