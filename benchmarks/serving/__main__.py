@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.models import MODELS
 from benchmarks.serving.peers import BASELINE, PEERS
 from benchmarks.serving.report import Report
-from benchmarks.serving.scenarios import pipelines
+from benchmarks.serving.scenarios import cold_start, flooding, overload, pipelines, records, rpc, swaps
 
-SCENARIOS = pipelines.PARTS
+ALONE: dict[str, Callable[[Bench], None]] = {
+    "grpc": rpc.measure,
+    "cold-start": cold_start.measure,
+    "overload": overload.measure,
+    "flooding": flooding.measure,
+    "records": records.measure,
+}
+SCENARIOS = (*pipelines.PARTS, *ALONE, "swaps")
 
 
 def main() -> None:
@@ -32,6 +39,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peer", action="append", choices=[*names, "none"], help="only this peer; may be repeated")
     parser.add_argument("--seconds", type=float, help="how long each load is counted")
     parser.add_argument("--rounds", type=int, help="how often all servers are driven in turn")
+    parser.add_argument("--swaps", type=int, help="how many versions are swapped")
     parser.add_argument("--quick", action="store_true", help="one short round beside the baseline alone")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     return parser.parse_args()
@@ -50,6 +58,13 @@ def _run(options: argparse.Namespace, folder: Path) -> Report:
     parts = [part for part in pipelines.PARTS if part in wanted]
     if parts:
         pipelines.measure(bench, parts)
+    for name, measure in ALONE.items():
+        if name in wanted:
+            bench.say(name)
+            measure(bench)
+    if "swaps" in wanted:
+        bench.say("swaps")
+        swaps.measure(bench, options.swaps or (10 if options.quick else 100))
     return bench.report
 
 

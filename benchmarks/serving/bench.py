@@ -99,15 +99,22 @@ class Bench:
             self.say(f"  {server}: {problem}")
 
     def drive(
-        self, contender: Contender, size: int, *, connections: int = 16, rate: float = 0.0, seconds: float | None = None
+        self,
+        contender: Contender,
+        size: int,
+        *,
+        connections: int = 16,
+        rate: float = 0.0,
+        late: float = 3600.0,
+        seconds: float | None = None,
     ) -> Drive:
         """Load one server with requests of `size` rows and check its answers."""
         running = contender.running
         chosen = batches(len(running.model.rows), size)
         messages = [contender.form.message([running.model.rows[at] for at in batch]) for batch in chosen]
         before = running.process.cpu_seconds()
-        load = Load(running.port, messages, connections=connections, rate=rate, seconds=seconds or self.seconds)
-        result = load.result()
+        seconds = seconds or self.seconds
+        result = Load(running.port, messages, connections=connections, rate=rate, late=late, seconds=seconds).result()
         spent = running.process.cpu_seconds() - before
         wrong = 0
         if running.server.kind != "floor":

@@ -1,15 +1,19 @@
-/* A load generator for HTTP/1.1 over keep-alive connections on this machine: one thread, one epoll loop.
+/* A load generator for HTTP/1.1 and gRPC over lasting connections on this machine: one thread, one epoll loop.
 
-   generator PORT REQUESTS CONNECTIONS WARM SECONDS RATE GRACE ANSWERS
+   generator PROTOCOL PORT REQUESTS CONNECTIONS WARM SECONDS RATE LATE GRACE ANSWERS
 
-   REQUESTS is a file of whole HTTP requests, each after its length (4 bytes, little endian); they are sent in turn.
-   ANSWERS is a file to write: the last answer to each of them, in their order and form, so that they can be checked.
+   PROTOCOL is http or grpc. REQUESTS is a file of whole requests, each after its length (4 bytes, little endian); they
+   are sent in turn. For gRPC a request is a sequence of HTTP/2 frames of one stream, whose number is put in here.
+   ANSWERS is a file to write: the last good answer to each of them, in their order and form, to be checked: head and
+   body, or, of gRPC, the message. One connection has one request under way.
+
    RATE 0 is a closed loop: each connection sends its next request when it has its last answer. Any other rate is an
    open loop: request i is due at its own time, i / RATE after the start, whatever the server does, and its latency
-   counts from that time, so that waiting for a free connection is not left out. What falls into the SECONDS after the
-   first WARM ones is counted: answers that arrived then (closed), requests that were due then (open). GRACE seconds are
-   then given to the answers still missing. SIGTERM ends the counted time early. The result is one JSON object on
-   standard output; latencies are histograms of nanoseconds with 128 steps to every doubling. */
+   counts from that time, so that waiting for a free connection is not left out; one for which there is no connection
+   for LATE seconds is not sent at all. What falls into the SECONDS after the first WARM ones is counted: answers that
+   arrived then (closed), requests that were due then (open). GRACE seconds are then given to the answers still missing.
+   SIGTERM ends the counted time early. The result is one JSON object on standard output; latencies are histograms of
+   nanoseconds with 128 steps to every doubling. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -52,21 +56,25 @@ struct connection {
     int fd;
     enum state state;
     struct message *message;
-    size_t sent;
+    char *out;              /* what is being sent */
+    size_t sent, out_length;
     nanos due, began, retry_at;
     int busy;               /* a request has been taken and is not answered */
     char *buffer;
     size_t held, room;
+    uint32_t stream;        /* gRPC: the number of the stream, a copy of the request with it, and what it said */
+    char *copy, *said;
+    size_t copy_room, said_length, said_room;
 };
 
 static struct message *messages;
 static uint32_t message_count, next_message;
 static struct connection *connections;
 static int connection_count, *idle, idle_count;
-static int poller, port;
+static int poller, port, grpc;
 static double rate;
-static nanos started, window_from, window_to;
-static uint64_t arrivals, statuses[1000], lost_connect, lost_closed, lost_unreadable, sent_all, answered_all, in_window_sent;
+static nanos started, window_from, window_to, late;
+static uint64_t arrivals, statuses[1000], lost_connect, lost_closed, lost_unreadable, sent_all, answered_all, in_window_sent, skipped;
 static uint64_t latency[OUTCOMES][BUCKETS], service[OUTCOMES][BUCKETS];
 static uint64_t retry_count;
 static double retry_least = 1e18, retry_most, retry_sum;
@@ -88,6 +96,13 @@ static void count(uint64_t *histogram, nanos value) {
     while ((value >> shift) > 255) shift++;
     int at = shift * 128 + (int)(value >> shift);
     histogram[at < BUCKETS ? at : BUCKETS - 1]++;
+}
+
+static void grow(char **bytes, size_t *room, size_t wanted) {
+    if (wanted <= *room) return;
+    *room = wanted * 2;
+    *bytes = realloc(*bytes, *room);
+    if (!*bytes) fail("memory");
 }
 
 static void stop(int signal_number) { (void)signal_number; told_to_stop = 1; }
@@ -138,8 +153,8 @@ static void drop(struct connection *c, uint64_t *reason) {
 }
 
 static void pump_out(struct connection *c) {
-    while (c->sent < c->message->length) {
-        ssize_t n = send(c->fd, c->message->bytes + c->sent, c->message->length - c->sent, MSG_NOSIGNAL);
+    while (c->sent < c->out_length) {
+        ssize_t n = send(c->fd, c->out + c->sent, c->out_length - c->sent, MSG_NOSIGNAL);
         if (n < 0) {
             if (errno == EAGAIN) {
                 if (c->state != SENDING) watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
@@ -155,11 +170,34 @@ static void pump_out(struct connection *c) {
     c->state = RECEIVING;
 }
 
+static uint32_t number(const unsigned char *bytes, int count) {
+    uint32_t value = 0;
+    for (int i = 0; i < count; i++) value = value << 8 | bytes[i];
+    return value;
+}
+
+/* The request as frames of the connection's next stream. */
+static void copy_frames(struct connection *c) {
+    size_t length = c->message->length;
+    grow(&c->copy, &c->copy_room, length);
+    memcpy(c->copy, c->message->bytes, length);
+    c->stream += 2;
+    for (size_t at = 0; at + 9 <= length; at += 9 + number((unsigned char *)c->copy + at, 3)) {
+        uint32_t stream = htonl(c->stream);
+        memcpy(c->copy + at + 5, &stream, 4);
+    }
+    c->out = c->copy;
+    c->said_length = 0;
+}
+
 static void begin(struct connection *c, nanos due, nanos moment) {
     c->message = &messages[next_message];
     next_message = (next_message + 1) % message_count;
     c->sent = 0;
-    c->held = 0;
+    c->out = c->message->bytes;
+    c->out_length = c->message->length;
+    if (grpc) copy_frames(c);
+    else c->held = 0;
     c->due = due;
     c->began = moment;
     c->busy = 1;
@@ -176,6 +214,11 @@ static void send_due(nanos moment) {
         if (rate > 0) {
             due = started + (nanos)((double)arrivals * 1e9 / rate);
             if (due > moment || due >= window_to) return;
+            if (moment - due > late) {
+                if (counted(due)) skipped++;
+                arrivals++;
+                continue;
+            }
         }
         arrivals++;
         begin(&connections[idle[--idle_count]], due, moment);
@@ -208,11 +251,7 @@ static ssize_t chunked_length(const char *body, size_t held) {
 }
 
 static void keep_answer(struct message *m, const char *bytes, size_t length) {
-    if (length > m->answer_room) {
-        m->answer = realloc(m->answer, length);
-        if (!m->answer) fail("memory");
-        m->answer_room = length;
-    }
+    grow(&m->answer, &m->answer_room, length);
     memcpy(m->answer, bytes, length);
     m->answer_length = length;
 }
@@ -221,7 +260,10 @@ static void answered(struct connection *c, int status, double retry_after) {
     nanos moment = now();
     c->busy = 0;
     answered_all++;
-    if (status == 200) keep_answer(c->message, c->buffer, c->held);
+    if (status == 200) {
+        if (grpc) keep_answer(c->message, c->said, c->said_length);
+        else keep_answer(c->message, c->buffer, c->held);
+    }
     if (!counted(rate > 0 ? c->due : moment)) return;
     enum outcome outcome = status >= 200 && status < 300 ? OK : status == 429 ? REFUSED : OTHER;
     statuses[status]++;
@@ -251,21 +293,74 @@ static void look(struct connection *c) {
     const char *retry = header(c->buffer, body, "retry-after:"), *keep = header(c->buffer, body, "connection:");
     answered(c, status, retry ? atof(retry) : -1);
     while (keep && *keep == ' ') keep++;
-    if (keep && strncasecmp(keep, "close", 5) == 0) drop(c, &lost_closed);
+    if (c->sent < c->out_length || (keep && strncasecmp(keep, "close", 5) == 0)) drop(c, &lost_closed);
     else put_idle(c);
+}
+
+/* A frame about the connection, not about a stream; behind a request that is still being sent. */
+static void send_frame(struct connection *c, unsigned char type, unsigned char flags, const void *payload, size_t size) {
+    char frame[64] = {0, 0, (char)size, (char)type, (char)flags};
+    memcpy(frame + 9, payload, size);
+    if (c->state == SENDING) {
+        grow(&c->copy, &c->copy_room, c->out_length + 9 + size);
+        memcpy(c->copy + c->out_length, frame, 9 + size);
+        c->out = c->copy;
+        c->out_length += 9 + size;
+    } else if (send(c->fd, frame, 9 + size, MSG_NOSIGNAL) != (ssize_t)(9 + size)) fail("a short frame cannot be sent");
+}
+
+/* The beginning of a connection for gRPC: windows that are never used up. */
+static void greet(struct connection *c) {
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    static const unsigned char window[] = {0, 4, 0x7f, 0xff, 0xff, 0xff}, more[] = {0x7f, 0xf0, 0, 0};
+    if (send(c->fd, preface, sizeof preface - 1, MSG_NOSIGNAL) != sizeof preface - 1) fail("greeting");
+    c->stream = (uint32_t)-1;
+    send_frame(c, 4, 0, window, sizeof window);
+    send_frame(c, 8, 0, more, sizeof more);
+}
+
+/* Takes a frame; whether the stream has ended with it. */
+static int take_frame(struct connection *c, const unsigned char *frame, uint32_t size) {
+    enum { DATA, HEADERS, RESET = 3, SETTINGS, PING = 6, GOAWAY };
+    int type = frame[3], flags = frame[4];
+    if (type == SETTINGS && !(flags & 1)) send_frame(c, SETTINGS, 1, "", 0);
+    if (type == PING && !(flags & 1)) send_frame(c, PING, 1, frame + 9, 8);
+    if (type == GOAWAY) drop(c, &lost_closed);
+    if (!c->busy || number(frame + 5, 4) != c->stream) return 0;
+    if (type == DATA) {
+        grow(&c->said, &c->said_room, c->said_length + size);
+        memcpy(c->said + c->said_length, frame + 9, size);
+        c->said_length += size;
+    }
+    return type == RESET || ((type == DATA || type == HEADERS) && flags & 1);
+}
+
+/* Looks what frames there are. A call that failed has no message, only a status, which is not read. */
+static void look_at_frames(struct connection *c) {
+    size_t at = 0;
+    while (c->state != BROKEN && c->held - at >= 9) {
+        const unsigned char *frame = (unsigned char *)c->buffer + at;
+        uint32_t size = number(frame, 3);
+        if (c->held - at < 9 + size) break;
+        at += 9 + size;
+        if (take_frame(c, frame, size)) {
+            answered(c, c->said_length ? 200 : 500, -1);
+            put_idle(c);
+        }
+    }
+    if (c->state == BROKEN) return;
+    memmove(c->buffer, c->buffer + at, c->held - at);
+    c->held -= at;
 }
 
 static void pump_in(struct connection *c) {
     for (;;) {
-        if (c->room - c->held < READ_STEP + 1) {
-            c->room = c->room * 2 + READ_STEP + 1;
-            c->buffer = realloc(c->buffer, c->room);
-            if (!c->buffer) fail("memory");
-        }
+        grow(&c->buffer, &c->room, c->held + READ_STEP + 1);
         ssize_t n = recv(c->fd, c->buffer + c->held, READ_STEP, 0);
         if (n < 0 && errno == EAGAIN) return;
         if (n <= 0) { drop(c, &lost_closed); return; }
         c->held += (size_t)n;
+        if (grpc) { look_at_frames(c); if (n < READ_STEP) return; continue; }
         if (!c->busy) { drop(c, &lost_unreadable); return; }
         look(c);
         if (c->state != RECEIVING || n < READ_STEP) return;
@@ -278,7 +373,11 @@ static void react(struct connection *c, uint32_t events) {
         socklen_t size = sizeof error;
         getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
         if (error) { lost_connect++; drop(c, &lost_connect); return; }
-        if (events & EPOLLOUT) { watch(c, EPOLL_CTL_MOD, EPOLLIN); put_idle(c); }
+        if (events & EPOLLOUT) {
+            watch(c, EPOLL_CTL_MOD, EPOLLIN);
+            if (grpc) greet(c);
+            put_idle(c);
+        }
         return;
     }
     if (c->state == SENDING && events & EPOLLOUT) pump_out(c);
@@ -353,8 +452,8 @@ static void print_result(nanos ended, int unfinished) {
         due = (uint64_t)((double)(window_to - started) * rate / 1e9);
         due = due > before ? due - before : 0;
     }
-    printf("{\"seconds\": %.6f, \"sent\": %lu, \"due\": %lu, \"unfinished\": %d, \"all_sent\": %lu, \"all_answered\": %lu",
-        (double)(ended - window_from) / 1e9, (unsigned long)in_window_sent, (unsigned long)due, unfinished,
+    printf("{\"seconds\": %.6f, \"sent\": %lu, \"due\": %lu, \"skipped\": %lu, \"unfinished\": %d, \"all_sent\": %lu, \"all_answered\": %lu",
+        (double)(ended - window_from) / 1e9, (unsigned long)in_window_sent, (unsigned long)due, (unsigned long)skipped, unfinished,
         (unsigned long)sent_all, (unsigned long)answered_all);
     printf(", \"lost\": {\"connect\": %lu, \"closed\": %lu, \"unreadable\": %lu}", (unsigned long)lost_connect,
         (unsigned long)lost_closed, (unsigned long)lost_unreadable);
@@ -393,15 +492,17 @@ static void wait_for_events(int timer, nanos moment, nanos until, int broken) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) {
-        fprintf(stderr, "usage: generator PORT REQUESTS CONNECTIONS WARM SECONDS RATE GRACE ANSWERS\n");
+    if (argc != 11) {
+        fprintf(stderr, "usage: generator PROTOCOL PORT REQUESTS CONNECTIONS WARM SECONDS RATE LATE GRACE ANSWERS\n");
         return 2;
     }
-    port = atoi(argv[1]);
-    read_messages(argv[2]);
-    connection_count = atoi(argv[3]);
-    rate = atof(argv[6]);
-    nanos grace = (nanos)(atof(argv[7]) * 1e9);
+    grpc = strcmp(argv[1], "grpc") == 0;
+    port = atoi(argv[2]);
+    read_messages(argv[3]);
+    connection_count = atoi(argv[4]);
+    rate = atof(argv[7]);
+    late = (nanos)(atof(argv[8]) * 1e9);
+    nanos grace = (nanos)(atof(argv[9]) * 1e9);
     signal(SIGTERM, stop);
     signal(SIGINT, stop);
     connections = calloc((size_t)connection_count, sizeof *connections);
@@ -413,8 +514,8 @@ int main(int argc, char **argv) {
     if (poller < 0 || timer < 0 || epoll_ctl(poller, EPOLL_CTL_ADD, timer, &ticking) != 0) fail("epoll");
     for (int i = 0; i < connection_count; i++) open_connection(&connections[i]);
     started = now();
-    window_from = started + (nanos)(atof(argv[4]) * 1e9);
-    window_to = window_from + (nanos)(atof(argv[5]) * 1e9);
+    window_from = started + (nanos)(atof(argv[5]) * 1e9);
+    window_to = window_from + (nanos)(atof(argv[6]) * 1e9);
     for (;;) {
         nanos moment = now();
         if (told_to_stop && moment < window_to) window_to = moment > window_from ? moment : window_from + 1;
@@ -423,7 +524,7 @@ int main(int argc, char **argv) {
         send_due(moment);
         wait_for_events(timer, moment, moment < window_to ? window_to : window_to + grace, broken);
     }
-    write_answers(argv[8]);
+    write_answers(argv[10]);
     print_result(window_to, under_way());
     return 0;
 }

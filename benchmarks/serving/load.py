@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.serving.histogram import Histogram
 
@@ -49,14 +49,15 @@ class Result:
     """What came back in the counted time.
 
     Latencies count from the time at which a request was due (open loop) or sent (closed loop); `service` always from
-    when it was sent. `due` is how many were due (open loop only), `sent` how many of them found a connection, `lost`
-    how many were sent and not answered, `unfinished` how many had no answer when the generator stopped waiting.
-    `answers` has the last answer to each message with status 200, head and body, empty where there was none.
+    when it was sent. Of an open loop, `due` is how many were due, `sent` how many of them found a connection, `skipped`
+    how many did not in time. `lost` is how many were sent and not answered, `unfinished` how many had no answer when
+    the generator stopped waiting. `answers` has the last good answer to each message, empty where there was none.
     """
 
     seconds: float
     sent: int
     due: int
+    skipped: int
     unfinished: int
     all_answered: int
     lost: Mapping[str, int]
@@ -100,6 +101,7 @@ def read(document: bytes, answers: bytes) -> Result:
         found["seconds"],
         found["sent"],
         found["due"],
+        found["skipped"],
         found["unfinished"],
         found["all_answered"],
         found["lost"],
@@ -121,8 +123,10 @@ class Load:
         connections: How many connections there are.
         seconds: How long is counted.
         rate: Requests a second of an open loop; 0 for a closed one.
+        late: Seconds that a request of an open loop waits for a free connection; it is skipped then.
         warm: Seconds before that which are not counted.
         grace: Seconds that missing answers get at the end.
+        protocol: ``http``, or ``grpc``, whose messages are frames.
     """
 
     def __init__(
@@ -133,14 +137,16 @@ class Load:
         connections: int = 16,
         seconds: float = 2.0,
         rate: float = 0.0,
+        late: float = 3600.0,
         warm: float = 0.5,
         grace: float = 5.0,
+        protocol: Literal["http", "grpc"] = "http",
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="load-")
         asked, self._answers = Path(self._folder.name, "asked"), Path(self._folder.name, "answers")
         asked.write_bytes(b"".join(struct.pack("<I", len(one)) + one for one in messages))
-        numbers = [str(number) for number in (connections, warm, seconds, rate, grace)]
-        command = [str(generator()), str(port), str(asked), *numbers, str(self._answers)]
+        numbers = [str(number) for number in (connections, warm, seconds, rate, late, grace)]
+        command = [str(generator()), protocol, str(port), str(asked), *numbers, str(self._answers)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._patience = warm + seconds + grace + 30
 

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from modelyard.bundle.layout import Bundle, open_bundle
 from modelyard.bundle.pack import build_bundle
 
 Row = dict[str, float | str | None]
@@ -47,17 +48,22 @@ class Model:
         """The pipeline, as users keep it."""
         return self.folder / "model.joblib"
 
-    def bundle(self, runtime: Literal["onnx", "python"]) -> Path:
+    def bundle(self, runtime: Literal["onnx", "python"]) -> Bundle:
         """Our bundle; packed when first asked for."""
         folder = self.folder / f"bundle-{runtime}"
-        if not folder.exists():
-            build_bundle(self.pipeline, sample=self.table, name="bench", into=folder, runtime=runtime)
-        return folder
+        if folder.exists():
+            return open_bundle(folder)
+        return build_bundle(self.pipeline, sample=self.table, name="bench", into=folder, runtime=runtime)
+
+    def answers_to(self, rows: list[Row]) -> list[float]:
+        """The probability of class 1 that the pipeline itself gives for these rows."""
+        frame = pd.DataFrame(rows, columns=self.table.columns).astype(self.table.dtypes.to_dict())
+        return [float(one) for one in self.pipeline.predict_proba(frame)[:, 1]]
 
 
-def trained(name: str, folder: Path) -> Model:
-    """Train the model `name`; its files come into `folder`."""
-    random = np.random.default_rng(7)
+def trained(name: str, folder: Path, seed: int = 7) -> Model:
+    """Train the model `name` on a table made from `seed`; its files come into `folder`."""
+    random = np.random.default_rng(seed)
     table = floats(random) if name == "random forest" else mixed(random)
     numbers = table.select_dtypes("number").fillna(0.0)
     score = numbers.iloc[:, 0] + numbers.iloc[:, 1] * 0.5 + random.normal(size=len(table))

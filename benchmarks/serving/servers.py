@@ -145,7 +145,7 @@ def ours(runtime: Literal["onnx", "python"] = "onnx", name: str = "", options: S
     """Our server with schema check, metrics and records on, and authentication off."""
 
     def command(place: Place) -> Sequence[str]:
-        made = [sys.executable, "-m", "modelyard.serving", "--bundle", str(place.model.bundle(runtime))]
+        made = [sys.executable, "-m", "modelyard.serving", "--bundle", str(place.model.bundle(runtime).path)]
         made += ["--name", "bench", "--port", str(place.port), "--home", str(place.folder / "home")]
         made += ["--python", sys.executable] if runtime == "python" else []
         return [*made, "--workers", str(WORKERS), *options]

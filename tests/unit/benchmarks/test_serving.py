@@ -11,6 +11,7 @@ PRINTED = {
     "seconds": 2.0,
     "sent": 5,
     "due": 0,
+    "skipped": 0,
     "unfinished": 1,
     "all_sent": 6,
     "all_answered": 4,

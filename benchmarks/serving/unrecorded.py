@@ -1,0 +1,19 @@
+"""Our server without records, which it does not offer: for telling what they cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from modelyard.domain.records import PredictionRecord
+from modelyard.records.log import PredictionLog
+from modelyard.serving.__main__ import main
+
+
+def _forget(self: PredictionLog, records: Sequence[PredictionRecord]) -> None:
+    """Keep nothing."""
+
+
+if __name__ == "__main__":
+    PredictionLog.append_all = _forget  # type: ignore[method-assign]
+    sys.exit(main())
