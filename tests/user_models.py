@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
+import struct
+import time
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,3 +23,34 @@ def moody(rows: pd.DataFrame) -> pd.DataFrame:
     if (rows["x"] == 14).any():
         raise MemoryError("14 is too much")
     return pd.DataFrame({"twice": rows["x"] * 2, "sign": rows["x"].map(lambda x: "up" if x > 0 else "down")})
+
+
+HANGS, EXITS, HALF, GARBAGE, LEAKS = 12001.5, 12002.5, 12003.5, 12004.5, 12005.5
+LEAKED_BYTES = 50_000_000
+_held: list[bytearray] = []
+
+
+def unruly(rows: pd.DataFrame) -> pd.DataFrame:
+    """Twice x; some values make its process hang, exit, send half an answer or garbage, or keep 50 megabytes."""
+    if (rows["x"] == HANGS).any():
+        time.sleep(600)
+    if (rows["x"] == EXITS).any():
+        os._exit(3)
+    if (rows["x"] == HALF).any():  # the head of an answer of a hundred bytes, and eight of them
+        _send(struct.pack("<B3xIQ", 17, 1, 100) + bytes(8))
+        os._exit(3)
+    if (rows["x"] == GARBAGE).any():
+        _send(bytes(range(256)))
+    if (rows["x"] == LEAKS).any():
+        _held.append(bytearray(b"x") * LEAKED_BYTES)
+    return pd.DataFrame({"twice": rows["x"] * 2})
+
+
+def _send(what: bytes) -> None:
+    """Write to the socket that answers go to."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if stat.S_ISSOCK(os.fstat(int(entry.name)).st_mode):
+                os.write(int(entry.name), what)
+        except OSError:
+            pass

@@ -91,6 +91,7 @@ def check(
     may_lose: bool = False,
     most_lost: int = 0,
     may_refuse: Callable[[Call], bool] = lambda _: False,
+    within: float = BACK_SECONDS,
 ) -> None:
     """No answer is wrong, only calls that were in a dead process are lost, every answer is on record, and soon back."""
     assert [call for call in calls if call.outcome in (WRONG, HUNG)] == []
@@ -100,7 +101,7 @@ def check(
     assert len(lost) <= most_lost
     check_records([call for call in calls if call.outcome == RIGHT], records)
     if faults:
-        check_back(seconds_back(calls, faults))
+        check_back(seconds_back(calls, faults), within=within)
 
 
 def check_records(acknowledged: Sequence[Call], records: Path) -> None:
@@ -114,7 +115,7 @@ def check_records(acknowledged: Sequence[Call], records: Path) -> None:
     assert damage == []
 
 
-def check_back(seconds: Sequence[float], what: str = "service back") -> None:
+def check_back(seconds: Sequence[float], what: str = "service back", within: float = BACK_SECONDS) -> None:
     """Back in time after nine faults of ten, where the machine has time; never much later.
 
     Where more threads want to run than there are cores, everything takes so many times longer.
@@ -125,7 +126,7 @@ def check_back(seconds: Sequence[float], what: str = "service back") -> None:
         f"{what} after {len(seconds)} faults: median {middle:.2f} s, nine of ten {most:.2f} s, last {last:.2f} s"
         f" ({busy:.1f} threads a core)"
     )
-    assert most <= (BACK_SECONDS * busy if LONG else LATEST_SECONDS)
+    assert most <= (within * busy if LONG else LATEST_SECONDS)
     assert last <= LATEST_SECONDS * busy
 
 
