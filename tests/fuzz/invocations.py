@@ -7,12 +7,17 @@ from collections.abc import Iterator
 
 import wire_samples as wire
 from fuzz.parts import REPLY, for_schema, replies, taken
-from modelyard.protocol.media import PLAIN
+from modelyard.protocol.media import CSV, PLAIN, Media
 
 WORDS = (
     '"dataframe_split"', '"dataframe_records"', '"instances"', '"inputs"', '"columns"', '"index"', '"data"', '"params"',
     '"predictions"', '"outputs"', '"predict"', '"X"', '"temp"', "NaN", "Infinity", "null", "true", "1e400", "[[", "]]",
+    ",,", '""',
 )  # fmt: skip
+
+
+TABLE = 16
+"""Added to the first byte where the body is CSV."""
 
 
 def seeds() -> Iterator[bytes]:
@@ -37,6 +42,11 @@ def seeds() -> Iterator[bytes]:
         ),
     ):
         yield for_schema(number, json.dumps(document).encode())
+    text = ",".join(names) + "\r\n" + ",".join("" if value is None else str(value) for value in values) + "\r\n"
+    yield for_schema(TABLE, text.encode())
+    yield for_schema(TABLE + 1, b"0,1,2\n1,2.5,\n-inf,NaN,1e-3\n")
+    yield for_schema(TABLE + 2, '\ufefftext\n"a ""b"", c"\né\n'.encode())
+    yield for_schema(TABLE + 4, "x,n,m,yes,city\n1,,7,True,Bern\n1e30,-5,3,false,é\n".encode())
 
 
 def one(data: bytes) -> None:
@@ -44,4 +54,4 @@ def one(data: bytes) -> None:
     if data and data[0] & REPLY:
         replies("invocations", data[1:])
     elif data:
-        taken("invocations", data, PLAIN)
+        taken("invocations", data, Media(CSV) if data[0] & TABLE else PLAIN)

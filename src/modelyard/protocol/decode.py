@@ -9,9 +9,9 @@ from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
 from modelyard.errors import ModelyardError
-from modelyard.protocol import arrow, invocations, jsontext, oip, protobuf, rows
+from modelyard.protocol import arrow, csvtext, invocations, jsontext, oip, protobuf, rows
 from modelyard.protocol.forms import FORMS
-from modelyard.protocol.media import JSON, Media, json_length_of
+from modelyard.protocol.media import CSV, JSON, json_length_of, media_of
 from modelyard.protocol.table import Call, TableReader
 
 
@@ -22,7 +22,7 @@ def read_request(form: WireForm, body: bytes, schema: Schema, content_type: str 
         InvalidRequest: when it does not have the form.
         InvalidInput: when its rows do not fit the schema.
     """
-    return FORMS[form].read(body, Media(json_length=json_length_of(content_type)), TableReader(schema))
+    return FORMS[form].read(body, media_of(content_type), TableReader(schema))
 
 
 def read_answers(form: WireForm, body: bytes, schema: Schema, response_type: str = JSON) -> Answers:
@@ -53,7 +53,8 @@ def describe(
     >>> describe("rows", request, response)
     [{'inputs': {'temp': 21.5}, 'outputs': {'predict': 3}}]
     """
-    inputs = _rows_of(_INPUTS[form], request, json_length_of(content_type))
+    read = csvtext.described if content_type == CSV else _INPUTS[form]
+    inputs = _rows_of(read, request, json_length_of(content_type))
     outputs = _rows_of(_OUTPUTS[form], response, json_length_of(response_type))
     if len(outputs) != len(inputs):
         outputs = [{}] * len(inputs)
@@ -121,7 +122,7 @@ def _told(body: bytes) -> list[dict[str, Any]]:
     return _tensors(protobuf.opened(body, "outputs")["outputs"])
 
 
-_OF_MESSAGES = (_asked, _told, arrow.described)
+_OF_MESSAGES = (_asked, _told, arrow.described, csvtext.described)
 """These take a body as it is; the others take a JSON document."""
 
 _INPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {

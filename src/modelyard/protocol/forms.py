@@ -11,10 +11,9 @@ import msgspec
 from modelyard.domain.frame import Answers
 from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
-from modelyard.errors import UnknownEncoding
 from modelyard.protocol import arrow, invocations, oip, protobuf, rows
 from modelyard.protocol.classification import classified
-from modelyard.protocol.media import ARROW, BINARY, JSON, PROTOBUF, Media
+from modelyard.protocol.media import ARROW, BINARY, CSV, JSON, PROTOBUF, Media
 from modelyard.protocol.table import Call, Source, TableReader
 
 
@@ -73,8 +72,8 @@ def _write_grpc(answers: Answers, schema: Schema, call: Call, source: Source) ->
 
 
 def _read_invocations(body: bytes, media: Media, reader: TableReader) -> Call:
-    if media.content_type == "text/csv":
-        raise UnknownEncoding("text/csv is not understood here; send JSON")
+    if media.content_type == CSV:
+        return invocations.read_csv(body, reader)
     return invocations.read_request(body, reader)
 
 

@@ -1,7 +1,8 @@
 """The shapes that MLflow clients send to ``/invocations``, and the answer they read.
 
-``dataframe_split``, ``dataframe_records``, ``instances`` and ``inputs`` are understood. The answer's ``predictions``
-are what the first method of the model returns (``predict``, usually); MLflow's clients look at nothing else in it.
+``dataframe_split``, ``dataframe_records``, ``instances`` and ``inputs`` are understood, and tables as CSV. The answer's
+``predictions`` are what the first method of the model returns (``predict``, usually); MLflow's clients look at nothing
+else in it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 from modelyard.domain.frame import Answers, Array, Frame
 from modelyard.domain.schema import Output, Schema
 from modelyard.errors import InvalidInput, InvalidRequest
-from modelyard.protocol import jsontext
+from modelyard.protocol import csvtext, jsontext
 from modelyard.protocol.oip import read_output
 from modelyard.protocol.rows import by_row
 from modelyard.protocol.table import Call, Source, TableReader, need_list, need_object
@@ -47,8 +48,20 @@ def read_request(body: bytes, reader: TableReader) -> Call:
     forms = [form for form in FORMS if form in document]
     if len(forms) != 1:
         raise InvalidRequest(f"expected exactly one of {', '.join(FORMS)}; got {', '.join(forms) or 'none of them'}")
-    frame = FORMS[forms[0]](document, reader)
-    return Call(frame, tuple(output.name for output in shown_outputs(reader.schema)))
+    return _call(FORMS[forms[0]](document, reader), reader.schema)
+
+
+def read_csv(body: bytes, reader: TableReader) -> Call:
+    """Rows of a table as CSV; the outputs are those of the model's first method.
+
+    Raises:
+        InvalidRequest, InvalidInput: as `modelyard.protocol.csvtext.read_table`.
+    """
+    return _call(csvtext.read_table(body, reader), reader.schema)
+
+
+def _call(frame: Frame, schema: Schema) -> Call:
+    return Call(frame, tuple(output.name for output in shown_outputs(schema)))
 
 
 def shown_outputs(schema: Schema) -> tuple[Output, ...]:

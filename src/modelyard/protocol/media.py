@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-JSON, BINARY, ARROW, PROTOBUF = (
+JSON, BINARY, ARROW, PROTOBUF, CSV = (
     "application/json",
     "application/octet-stream",
     "application/vnd.apache.arrow.stream",
     "application/grpc",
+    "text/csv",
 )
 
 
@@ -37,6 +38,15 @@ def described(media_type: str, json_length: int | None = None) -> str:
     ('application/octet-stream; json=261', 'application/json')
     """
     return f"{BINARY}; json={json_length}" if json_length is not None else media_type or JSON
+
+
+def media_of(description: str) -> Media:
+    """What a record's description of a body says.
+
+    >>> media_of("application/octet-stream; json=261").json_length, media_of("text/csv").content_type
+    (261, 'text/csv')
+    """
+    return Media(description.partition(";")[0], json_length=json_length_of(description))
 
 
 def json_length_of(description: str) -> int | None:

@@ -13,7 +13,7 @@ import msgspec
 from modelyard.domain.schema import Schema
 from modelyard.protocol import infer, invocations, rows
 from modelyard.protocol.examples import examples
-from modelyard.protocol.media import ARROW, BINARY, JSON
+from modelyard.protocol.media import ARROW, BINARY, CSV, JSON
 from modelyard.serving.actions import ACTIONS, IndexRequest, LabelsRequest
 from modelyard.serving.routes import Action, Target, all_routes
 from modelyard.serving.status import PlaneStatus
@@ -304,7 +304,7 @@ def _operation(action: Action, verb: str, shown: _Shown) -> dict[str, Any]:
         content: dict[str, Any] = {JSON: {"schema": _REQUESTS[action]}}
         if shown.get(action):
             content[JSON]["examples"] = shown[action]
-        content |= {kind: {} for kind in _kinds(action)}
+        content |= {kind: {} for kind in (*_kinds(action), *((CSV,) if action == "invocations" else ()))}
         operation["requestBody"] = {"required": action != "repository index", "content": content}
         headers = [name for name, actions in _SENT.items() if actions is None or action in actions]
         operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in headers]

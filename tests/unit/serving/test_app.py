@@ -142,7 +142,11 @@ def test_malformed_bodies_are_a_400(app: Application, path: str, raw: bytes) -> 
 def test_statuses_of_bodies_and_paths(app: Application) -> None:
     assert post(app, "/predict/live", raw=b"x" * 100_001).status == 413
     assert post(app, "/predict/live", raw=b"x", content_encoding="br").status == 415
-    assert post(app, "/invocations/live", raw=b"a,b", content_type="text/csv").status == 415
+    table = b"x0,x1,x2,carrier\n,0.5,-1,UA\n"
+    assert post(app, "/invocations/live", raw=table, content_type="text/csv; charset=utf-8").json["predictions"] == [
+        "late"
+    ]
+    assert post(app, "/invocations/live", raw=b"a,b", content_type="text/csv").status == 400
     assert (
         post(
             app, "/predict/live", raw=gzip.compress(json.dumps({"rows": [ROW]}).encode()), content_encoding="gzip"
