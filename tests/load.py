@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import mmap
+import os
 import signal
 import struct
 import subprocess
@@ -69,14 +70,16 @@ class Call:
 class Load:
     """Callers in a process of their own, until `end`."""
 
-    def __init__(self, folder: Path, address: tuple[str, int], targets: Sequence[Target], label: str) -> None:
+    def __init__(
+        self, folder: Path, address: tuple[str, int], targets: Sequence[Target], label: str, nice: int = 0
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.callers = sum(target.callers for target in targets)
         self._calls, progress = folder / f"{label}.jsonl", folder / f"{label}.progress"
         progress.write_bytes(bytes(8 * self.callers))
         with progress.open("r+b") as file:
             self._progress = mmap.mmap(file.fileno(), 8 * self.callers)
-        order = {"address": address, "targets": [asdict(target) for target in targets]}
+        order = {"address": address, "targets": [asdict(target) for target in targets], "nice": nice}
         command = [sys.executable, "-P", __file__, json.dumps(order), str(self._calls), str(progress)]
         self._said = folder / f"{label}.txt"
         with self._said.open("wb") as said:
@@ -107,9 +110,11 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(folder: Path, address: tuple[str, int], *targets: Target, label: str = "load") -> Iterator[Load]:
-    """Load for the length of a block; whoever wants the calls ends it there."""
-    made = Load(folder, address, targets, label)
+def load(
+    folder: Path, address: tuple[str, int], *targets: Target, label: str = "load", nice: int = 0
+) -> Iterator[Load]:
+    """Load for the length of a block; whoever wants the calls ends it there. `nice` lets others go first."""
+    made = Load(folder, address, targets, label, nice)
     try:
         made.wait_for_more(3)
         yield made
@@ -218,7 +223,7 @@ def _judged(target: Target, values: list[float], status: int, document: Any) -> 
 
 def _right(target: Target, value: float, row: Any, version: str) -> bool:
     if target.kind == "twice":
-        return bool(row[target.output] == 2 * value)
+        return math.isclose(row[target.output], 2 * value, rel_tol=_CLOSER)
     expected = 1 / (1 + math.exp(-(value + target.biases.get(version, 0.0))))
     return math.isclose(row["predict_proba"]["late"], expected, rel_tol=_CLOSER)
 
@@ -242,4 +247,5 @@ async def _main(order: Any, calls: Path, progress: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(json.loads(sys.argv[1])["nice"])
     asyncio.run(_main(json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])))
