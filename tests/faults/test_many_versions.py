@@ -143,9 +143,8 @@ def test_flooding_one_leaves_the_others_what_they_had(server: ServingProcess, ro
     assert any(call.outcome == RIGHT for call in flooding)
     ratios = [_p99(calls, busy) / _p99(calls, quiet) for quiet, busy in rounds]
     for (quiet, busy), ratio in zip(rounds, ratios, strict=True):
-        say(
-            f"p99 of the others {_p99(calls, busy):.1f} ms flooded, {_p99(calls, quiet):.1f} ms quiet: {ratio:.2f} times"
-        )
+        figures = f"{_p99(calls, busy):.1f} ms flooded, {_p99(calls, quiet):.1f} ms quiet: {ratio:.2f} times"
+        say(f"p99 of the others {figures}")
     say(f"flood: {len(flooding)} calls, {sum(call.outcome == REFUSED for call in flooding)} refused")
     assert min(ratios) <= TIMES
 
