@@ -73,7 +73,7 @@ class QuickReader:
     def __init__(self, schema: Schema) -> None:
         columns = schema.columns
         self._names = tuple(column.name for column in columns)
-        self._readers = {column.name: reader_of(column) for column in columns}
+        self._readers = {column.name: (at, reader_of(column)) for at, column in enumerate(columns)}
         known = [_json_type(column) for column in columns]
         self.checks = all(kind is not None for kind in known)
         self._makers = [_maker(column, kind is not None) for column, kind in zip(columns, known, strict=True)]
@@ -184,7 +184,7 @@ class QuickReader:
         return self._table([tensor.data for tensor in tensors], rows)
 
     def _one(self, row: tuple[Any, ...]) -> Frame:
-        return Frame(_RowColumns(self._readers, self._names, row), 1, row)
+        return Frame(_RowColumns(self._readers, row), 1, row)
 
     def _table(self, columns: Sequence[Sequence[Any]], rows: int) -> Frame:
         made = zip(self._names, self._makers, columns, strict=True)
@@ -199,19 +199,18 @@ class QuickReader:
 class _RowColumns(Mapping[str, Vector]):
     """The columns of a single row, each made when somebody asks for it: a compiled model does not."""
 
-    readers: Mapping[str, Reader]
-    names: tuple[str, ...]
+    readers: Mapping[str, tuple[int, Reader]]
     row: tuple[Any, ...]
 
     def __getitem__(self, name: str) -> Vector:
-        reader = self.readers[name]
-        return reader([self.row[self.names.index(name)]], 1)
+        at, read = self.readers[name]
+        return read(self.row[at : at + 1], 1)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
+        return iter(self.readers)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.readers)
 
 
 def _width(schema: Schema) -> int:

@@ -44,19 +44,36 @@ class BatchLimit:
         """The most rows that the next batch may have; never less than one."""
         return max(int(self._limit), 1)
 
-    def after(self, rows: int, seconds: float, least: float = 1.0) -> None:
-        """Learn that a batch of `rows` rows took `seconds`.
+    def after(self, rows: int, seconds: float, least: float = 1.0, left_out: int = 0) -> None:
+        """Learn that a batch of `rows` rows took `seconds`, and that `left_out` rows of a call did not fit into it.
 
-        A batch that was not full says nothing about larger ones, and one beyond the limit (a single large call)
-        nothing about the limit. It never falls below `least`: where a batch takes about as long as a single row,
-        smaller ones would lower the throughput and hardly the latency.
+        A batch that was not full says nothing about larger ones. A lone call beyond the limit shows, if it was quick
+        enough, that so many rows are not too many. After a full batch within the objective there is room for the call
+        that was left out, however many rows it has. The limit never falls below `least`: where a batch takes about as
+        long as a single row, smaller ones would lower the throughput and hardly the latency.
         """
-        if rows > self.rows:
-            return
         if seconds > self.objective_seconds:
-            self._limit = max(min(self._limit, max(self._limit * SHRINKAGE, least)), 1.0)
-        elif rows >= self.rows - GROWTH:
-            self._limit = min(self._limit + GROWTH, float(self.most))
+            if rows <= self.rows:
+                self._limit = max(min(self._limit, max(self._limit * SHRINKAGE, least)), 1.0)
+        elif left_out or rows >= self.rows - GROWTH:
+            self._limit = min(max(self._limit, float(rows)) + max(GROWTH, float(left_out)), float(self.most))
+
+
+GATHERING = 0.25
+"""The share of what a batch takes at least that it may wait to become larger."""
+
+
+def gather_seconds(waiting: int, before: int, one: float) -> float:
+    """How long a batch may wait for more calls, where `waiting` are there and the batch before had `before`.
+
+    Callers that were answered together ask again at about the same time. Without a pause the first of them would be
+    computed alone and the others after it, in two batches that take nearly as long as one each. `one` is the least
+    that a batch takes, in seconds; no more than a quarter of that is ever lost.
+
+    >>> gather_seconds(waiting=1, before=16, one=0.002), gather_seconds(waiting=4, before=4, one=0.002)
+    (0.0005, 0.0)
+    """
+    return 0.0 if waiting >= before else GATHERING * one
 
 
 class CannotMerge(ValueError):

@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 from modelyard.domain.frame import Answers, Frame
 from modelyard.errors import DeadlinePassed, Failed, ModelFailed, ModelyardError, RuntimeLost, VersionNotReady
 from modelyard.runtime.interface import Runtime
-from modelyard.serving.batching import BatchLimit, CannotMerge, merged, parts, union
+from modelyard.serving.batching import BatchLimit, CannotMerge, gather_seconds, merged, parts, union
 from modelyard.serving.costs import CostModel
 from modelyard.serving.keeper import KeptRuntime, NotUp
 from modelyard.serving.meters import Meter
@@ -89,7 +89,8 @@ class BatchLane:
     For native versions: ``merge=True, threads=1``, as a model's process answers one call at a time. For compiled calls
     too long for the event loop: ``merge=False, threads=2``. A batch is whatever waits when a thread is free, up to a
     limit that finds itself so that a batch takes at most half of `objective_seconds` (a job waits for one batch and is
-    computed in the next); nothing waits for a batch to fill up. `cost` learns what batches take.
+    computed in the next); those who were answered together get a moment to ask again together (`gather_seconds`).
+    `cost` learns what batches take.
 
     A batch that fails is computed again in halves, so that only the jobs that are to blame get the error. Jobs over
     which the process died are computed again, each alone; one that does it twice gets `RuntimeLost`.
@@ -117,6 +118,8 @@ class BatchLane:
         self._again: deque[list[Job]] = deque()
         self._busy: dict[int, tuple[int, list[Job]]] = {}
         self._rows = self._bytes = 0
+        self._before = self._enough = 1
+        self._left_out = 0
         self._closed = False
         self._meter = meter or Meter()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -146,7 +149,8 @@ class BatchLane:
                 self._waiting.append(job)
                 self._rows += job.frame.rows
                 self._bytes += job.size
-                self._change.notify()
+                if len(self._waiting) >= self._enough:
+                    self._change.notify()
         if self._closed:
             self._loop.call_soon(self._deliver, [_without(job, self._ending())])
         elif self._sweeper is None:
@@ -239,12 +243,22 @@ class BatchLane:
                 continue
             late: list[Job] = []
             with self._change:
+                if self._merge and not self._again:
+                    self._gather()
                 jobs = self._taken(time.perf_counter_ns(), late)
                 if jobs:
                     self._busy[number] = (time.perf_counter_ns(), jobs)
             self._tell([_without(job, _late()) for job in late])
             if jobs:
                 return jobs
+
+    def _gather(self) -> None:
+        """Give the callers of the batch before a moment to ask again. The lock is held."""
+        seconds = gather_seconds(len(self._waiting), self._before, self._cost.one)
+        if seconds:
+            self._enough = self._before
+            self._change.wait_for(lambda: len(self._waiting) >= self._enough or self._closed, seconds)
+            self._enough = 1
 
     def _is_up(self) -> bool:
         """Whether there is a process; if it is given up, all that wait are told why."""
@@ -266,16 +280,19 @@ class BatchLane:
                 self._forget(jobs)
                 return jobs
         taken: list[Job] = []
+        self._left_out = 0
         rows, most = 0, self._limit.rows if self._merge else 0
         while self._waiting:
             job = self._waiting[0]
             if taken and rows + job.frame.rows > most:
+                self._left_out = job.frame.rows
                 break
             self._waiting.popleft()
             if self._kept_of([job], now, late):
                 taken.append(job)
                 rows += job.frame.rows
         self._forget(taken)
+        self._before = max(len(taken), 1)
         return taken
 
     def _kept_of(self, jobs: Sequence[Job] | deque[Job], now: int, late: list[Job]) -> list[Job]:
@@ -332,7 +349,7 @@ class BatchLane:
             return
         taken = time.perf_counter_ns() - start
         seen = (frame.rows, taken / 1e9)
-        self._limit.after(*seen, least=self._least())
+        self._limit.after(*seen, self._least(), self._left_out)
         self._tell([(job, part, start - job.queued_ns, taken) for job, part in zip(jobs, found, strict=True)], seen)
 
     def _asked(self, frame: Frame, outputs: Sequence[str] | None) -> Answers:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.domain.frame import Frame, Vector
-from modelyard.serving.batching import BatchLimit, CannotMerge, merged, parts, union
+from modelyard.serving.batching import BatchLimit, CannotMerge, gather_seconds, merged, parts, union
 
 
 def simulated(one: float, more: float, objective: float, batches: int = 400) -> list[int]:
@@ -36,12 +36,26 @@ def test_the_limit_stays_within_its_bounds() -> None:
     assert small.rows == 10
 
 
-def test_batches_that_were_not_full_and_lone_large_calls_say_nothing() -> None:
+def test_batches_that_were_not_full_and_slow_lone_large_calls_say_nothing() -> None:
     limit = BatchLimit(0.05, most=1000)
     before = limit.rows
     limit.after(1, 0.001)
     limit.after(500, 3.0)
     assert limit.rows == before
+
+
+def test_large_calls_come_together_as_long_as_that_is_quick_enough() -> None:
+    limit, batch = BatchLimit(0.05, most=10_000), 100
+    for _ in range(200):
+        batch = max(limit.rows // 100, 1) * 100
+        limit.after(batch, batch * 1e-4, left_out=100)
+    assert 300 <= batch <= 600
+
+
+def test_callers_that_were_answered_together_are_waited_for_and_no_others() -> None:
+    assert gather_seconds(waiting=3, before=4, one=0.004) == pytest.approx(0.001)
+    assert gather_seconds(waiting=4, before=4, one=0.004) == 0.0
+    assert gather_seconds(waiting=1, before=1, one=0.004) == 0.0
 
 
 def test_it_does_not_fall_where_smaller_batches_would_not_be_faster() -> None:
