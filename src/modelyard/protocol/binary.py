@@ -2,7 +2,7 @@
 
 Little-endian, row-major, without padding. ``BOOL`` is one byte, 0 or 1; every element of ``BYTES`` has its length
 before it, in four bytes. Raw bytes know no null: NaN is missing in floating-point tensors, as everywhere, and a column
-of nullable integers may be sent as ``FP64`` with NaN; a missing text needs JSON, which may stand beside raw tensors.
+of nullable integers may be sent as ``FP64`` with NaN; where texts are missing, a parameter of the tensor says.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from modelyard.domain.frame import Array, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind
 from modelyard.errors import InvalidInput, InvalidRequest
+from modelyard.protocol.missing import with_missing
 from modelyard.protocol.table import ColumnReader
 from modelyard.protocol.values import convert, write_values
 
@@ -35,8 +37,12 @@ FIXED = {name: dtype for name, dtype in _DTYPES.items() if name not in ("BOOL", 
 _LENGTH = struct.Struct("<I")
 
 
-def read_raw(raw: memoryview, datatype: str, shape: Sequence[int], reading: ColumnReader, inner: int) -> Vector:
+def read_raw(
+    raw: memoryview, datatype: str, shape: Sequence[int], reading: ColumnReader, inner: int, missing: Any = None
+) -> Vector:
     """A column of shape ``(elements,)`` from the bytes of its tensor, with `inner` elements a row.
+
+    `missing` is what the tensor says of its missing texts.
 
     Raises:
         InvalidRequest: there is no such datatype.
@@ -51,7 +57,8 @@ def read_raw(raw: memoryview, datatype: str, shape: Sequence[int], reading: Colu
     if datatype == "BYTES":
         if reading.datatype != "BYTES":
             raise _other_datatype(column, datatype)
-        return reading.read(texts_of(bytes(raw), count, column, inner), inner)
+        texts = texts_of(bytes(raw), count, column, inner)
+        return reading.read(texts if missing is None else with_missing(texts, missing, column.name), inner)
     dtype = _DTYPES.get(datatype)
     if dtype is None:
         there = ", ".join([*_KINDS, "BYTES", "FP16", "BF16"])

@@ -31,6 +31,8 @@ from modelyard.protocol.infer import (
     Parameters,
     WantedOutput,
 )
+from modelyard.protocol.missing import PARAMETER as MISSING
+from modelyard.protocol.missing import only_of_texts
 from modelyard.protocol.quick import Tensors
 from modelyard.protocol.table import Call, ColumnReader, TableReader, checked_shape, shaped
 from modelyard.protocol.values import convert, flatten, read_values, reader_of, shown, write_values
@@ -109,6 +111,8 @@ class _Tail:
         """The column of a tensor of its own type that is as long as it says; None leaves all else to slower ways."""
         dtype, shape, size = FIXED.get(tensor.datatype), tensor.shape, (tensor.parameters or {}).get(BINARY_SIZE)
         if dtype is None or tensor.datatype != reading.datatype or len(shape) != 1 or reading.column.shape:
+            return None
+        if MISSING in (tensor.parameters or {}):
             return None
         if tensor.data is not None or type(size) is not int or size != shape[0] * dtype.itemsize or size < 1:
             return None
@@ -243,7 +247,10 @@ def _binary(tensor: InputTensor, reading: ColumnReader, tail: _Tail | None) -> V
     shape, column = tensor.shape, reading.column
     inner = _leaves_a_row(tensor, column)
     raw = tail.take(tensor)
-    vector = read_raw(raw, tensor.datatype, checked_shape(shape, tensor.name), reading, inner)
+    said = (tensor.parameters or {}).get(MISSING)
+    if said is not None and tensor.datatype != "BYTES":
+        raise only_of_texts(tensor.datatype, tensor.name)
+    vector = read_raw(raw, tensor.datatype, checked_shape(shape, tensor.name), reading, inner, said)
     return shaped(vector, shape) if column.shape else vector
 
 
@@ -473,7 +480,8 @@ def opened(body: bytes, json_length: int) -> dict[str, Any]:
         kind = _KINDS.get(datatype, Kind.FLOAT32)
         reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
         raw = tail.take(InputTensor(name, datatype, shape, None, tensor["parameters"]))
-        tensor["data"] = read_raw(raw, datatype, checked_shape(shape, name), reading, 1).values.tolist()
+        said = tensor["parameters"].get(MISSING)
+        tensor["data"] = read_raw(raw, datatype, checked_shape(shape, name), reading, 1, said).values.tolist()
     return document
 
 

@@ -17,6 +17,8 @@ from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, PerSchema, Schem
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol.binary import text_of
 from modelyard.protocol.classification import PARAMETER, is_classified, wanted_classes
+from modelyard.protocol.missing import PARAMETER as MISSING
+from modelyard.protocol.missing import only_of_texts, positions, with_missing
 from modelyard.protocol.oip import SHARED_MEMORY, read_output, reading_of
 from modelyard.protocol.raw import HALVES, KINDS, read_leaves, read_raw, write_raw
 from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
@@ -188,6 +190,9 @@ def write_response(answers: Answers, schema: Schema, call: Call, source: Source)
         tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
         values: Sequence[Any] = write_values(array, output.dtype)
         if datatype == "BYTES":
+            gone = positions(values)
+            if gone:
+                tensor.parameters[MISSING].string_param = gone
             values = [("" if value is None else str(value)).encode() for value in values]
         getattr(tensor.contents, CONTENTS[datatype]).extend(values)
     written: bytes = response.SerializeToString()
@@ -200,13 +205,15 @@ def _write_raw(answers: Answers, schema: Schema, call: Call, source: Source) -> 
     head = b""
     for name, array in answers.items():
         output = schema.output(name)
-        raws.append(write_raw(array, output.dtype))
+        raw, gone = write_raw(array, output.dtype)
+        raws.append(raw)
         shape = array.shape
-        known = heads.get((name, shape))
+        known = None if gone else heads.get((name, shape))
         if known is None:
             tensor = {"name": name, "datatype": OIP_DATATYPE[output.kind], "shape": shape}
-            known = _message("ModelInferResponse")(outputs=[tensor]).SerializeToString()
-            if len(heads) < _MOST_LAYOUTS:
+            parameters = {"parameters": {MISSING: {"string_param": gone}}} if gone else {}
+            known = _message("ModelInferResponse")(outputs=[tensor | parameters]).SerializeToString()
+            if not gone and len(heads) < _MOST_LAYOUTS:
                 heads[name, shape] = known
         head += known
     # Messages one after another are one message.
@@ -231,7 +238,7 @@ def _response(source: Source, call: Call) -> Any:
 
 
 def read_response(body: bytes, schema: Schema) -> Answers:
-    """The answers in a ``ModelInferResponse``; a text that was missing is empty.
+    """The answers in a ``ModelInferResponse``.
 
     Outputs of which only the largest values were asked for, as texts, are left out.
 
@@ -271,7 +278,7 @@ def _opened(tensor: Any, raw: bytes | None) -> dict[str, Any]:
     if raw is None:
         data = list(_leaves(tensor, reading.column))
     else:
-        data = read_raw(raw, datatype, [prod(shape)], reading).values.tolist()
+        data = read_raw(raw, datatype, [prod(shape)], reading, _missing(tensor)).values.tolist()
     return {"name": name, "datatype": datatype, "shape": shape, "data": data}
 
 
@@ -289,15 +296,22 @@ def _vector(tensor: Any, reading: ColumnReader, raw: bytes | None) -> Vector:
     if "shared_memory_region" in tensor.parameters:
         raise NotOffered(SHARED_MEMORY)
     typed = tensor.HasField("contents")
+    if MISSING in tensor.parameters and datatype != "BYTES":
+        raise only_of_texts(datatype, name)
     if raw is not None:
         if typed:
             raise InvalidRequest(f"tensor {name!r} has typed contents beside raw_input_contents; send one of them")
-        vector = read_raw(raw, datatype, shape, reading)
+        vector = read_raw(raw, datatype, shape, reading, _missing(tensor))
     elif datatype in HALVES:
         raise InvalidRequest(f"tensor {name!r}: {datatype} has no typed contents; send it in raw_input_contents")
     else:
         vector = read_leaves(_leaves(tensor, reading.column), datatype, shape, reading)
     return shaped(vector, shape) if reading.column.shape else vector
+
+
+def _missing(tensor: Any) -> Any:
+    """What a tensor says of its missing texts; None when nothing."""
+    return _value(tensor.parameters[MISSING]) or "" if MISSING in tensor.parameters else None
 
 
 def _leaves(tensor: Any, column: Column) -> Sequence[Any]:
@@ -311,7 +325,9 @@ def _leaves(tensor: Any, column: Column) -> Sequence[Any]:
     leaves = list(getattr(tensor.contents, wanted))
     if wanted == "bytes_contents":
         inner = max(prod(tensor.shape[1:]), 1)
-        return [text_of(leaf, position // inner, column) for position, leaf in enumerate(leaves)]
+        texts = [text_of(leaf, position // inner, column) for position, leaf in enumerate(leaves)]
+        said = _missing(tensor)
+        return texts if said is None else with_missing(texts, said, tensor.name)
     return leaves
 
 

@@ -16,6 +16,7 @@ from modelyard.domain.frame import Array, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind
 from modelyard.errors import InvalidInput, InvalidRequest
 from modelyard.protocol.binary import booleans, texts_of, with_length
+from modelyard.protocol.missing import positions, with_missing
 from modelyard.protocol.table import ColumnReader, checked_shape
 from modelyard.protocol.values import convert, read_values, write_values
 
@@ -33,8 +34,8 @@ _PLAIN = {name: dtype for name, dtype in _FIXED.items() if name not in ("BOOL", 
 """Datatypes whose bytes are the values as they are."""
 
 
-def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnReader) -> Vector:
-    """One column from a tensor's bytes, flat whatever its shape.
+def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnReader, missing: Any = None) -> Vector:
+    """One column from a tensor's bytes, flat whatever its shape. `missing` is what it says of its missing texts.
 
     Raises:
         InvalidInput: when shape, length, datatype or an element does not fit the column exactly.
@@ -53,7 +54,8 @@ def read_raw(raw: bytes, datatype: str, shape: Sequence[int], reading: ColumnRea
     inner, sent = leaves_a_row(column, shape), sent_kind(datatype, column)
     count = prod(shape)
     if datatype == "BYTES":
-        return reading.read(texts_of(raw, count, column, inner), inner)
+        texts = texts_of(raw, count, column, inner)
+        return reading.read(texts if missing is None else with_missing(texts, missing, column.name), inner)
     dtype = _FIXED[datatype]
     if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
@@ -131,16 +133,17 @@ def leaves_a_row(column: Column, shape: Sequence[int]) -> int:
     return max(prod(checked_shape(shape, column.name)[1:]), 1)
 
 
-def write_raw(array: Array, dtype: str = "") -> bytes:
-    r"""An array's bytes; a text or datetime that is missing is empty there.
+def write_raw(array: Array, dtype: str = "") -> tuple[bytes, str]:
+    r"""An array's bytes, and what is to be said of the texts and datetimes that are missing, which are empty there.
 
     >>> write_raw(np.array(["ab", None], dtype=object))
-    b'\x02\x00\x00\x00ab\x00\x00\x00\x00'
+    (b'\x02\x00\x00\x00ab\x00\x00\x00\x00', '1')
     """
     if array.dtype.kind not in "OM":
-        return array.tobytes()
-    texts = [("" if text is None else str(text)).encode() for text in write_values(array, dtype)]
-    return b"".join(map(with_length, texts))
+        return array.tobytes(), ""
+    values = write_values(array, dtype)
+    texts = [("" if text is None else str(text)).encode() for text in values]
+    return b"".join(map(with_length, texts)), positions(values)
 
 
 def _decoded(values: Array, datatype: str, column: Column, inner: int) -> Array:

@@ -65,6 +65,28 @@ def test_texts_booleans_datetimes_and_halves() -> None:
     assert ask(one_column(Kind.FLOAT32), "BF16", brain.tobytes(), [1]).frame["c"].values.tolist() == [1.5]
 
 
+def test_a_parameter_says_which_texts_are_missing() -> None:
+    def head(datatype: str, raw: bytes, said: Any) -> bytes:
+        parameters = {"binary_data_size": len(raw), "missing": said}
+        return json.dumps(
+            {"inputs": [{"name": "c", "datatype": datatype, "shape": [2], "parameters": parameters}]}
+        ).encode()
+
+    def read(kind: Kind, datatype: str, raw: bytes, said: Any) -> Any:
+        json_part = head(datatype, raw, said)
+        return oip.read_request(json_part + raw, one_column(kind), len(json_part)).frame["c"].values.tolist()
+
+    two = texts(b"", b"")
+    assert read(Kind.STRING, "BYTES", two, "1") == ["", None]
+    json_part = head("BYTES", two, "0,1")
+    assert oip.opened(json_part + two, len(json_part))["inputs"][0]["data"] == [None, None]
+    for said in ("2", 1, ["1"], "", True):
+        with pytest.raises(InvalidRequest, match="positions of elements from 0 to 1"):
+            read(Kind.STRING, "BYTES", two, said)
+    with pytest.raises(InvalidRequest, match="is for BYTES, not for FP64"):
+        read(Kind.FLOAT64, "FP64", bytes(16), "1")
+
+
 def test_a_table_of_doubles_with_nan_feeds_nullable_integers() -> None:
     vector = ask(one_column(Kind.INT32), "FP64", np.array([3.0, np.nan]).tobytes(), [2]).frame["c"]
     assert (vector.values.tolist(), vector.is_missing().tolist()) == ([3, 0], [False, True])

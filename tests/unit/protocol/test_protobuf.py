@@ -11,8 +11,9 @@ import pytest
 import wire_samples as wire
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, ModelyardError, NotOffered
+from modelyard.protocol.binary import with_length
 from modelyard.protocol.messages import message
-from modelyard.protocol.protobuf import CONTENTS, read_request, write_response
+from modelyard.protocol.protobuf import CONTENTS, opened, read_request, read_response, write_response
 from modelyard.protocol.table import Call, Source, TableReader
 
 NUMBERS = [kind for kind in Kind if kind not in (Kind.STRING, Kind.DATETIME)]
@@ -129,6 +130,64 @@ def test_messages_that_are_not_whole_are_refused() -> None:
     asked.inputs[0].contents.int_contents.append(1)
     with pytest.raises(InvalidRequest, match="belongs in fp64_contents, it has int_contents"):
         read_request(asked.SerializeToString(), reader(Kind.FLOAT64))
+
+
+def read_texts(said: Any, texts: list[str], kind: Kind = Kind.STRING, *, raw: bool = True) -> Any:
+    """A column of texts, with what its tensor says of those that are missing."""
+    encoded = [text.encode() for text in texts]
+    if raw:
+        asked = request("BYTES", [len(texts)], raw=b"".join(map(with_length, encoded)))
+    else:
+        asked = request("BYTES", [len(texts)], typed=encoded)
+    if said is not None:
+        asked.inputs[0].parameters["missing"].string_param = said
+    return read_request(asked.SerializeToString(), reader(kind)).frame["x"]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_parameter_says_which_texts_are_missing(raw: bool) -> None:
+    assert read_texts("0,2", ["", "", ""], raw=raw).values.tolist() == [None, "", None]
+    days = read_texts("1", ["2024-01-31", ""], Kind.DATETIME, raw=raw)
+    assert days.is_missing().tolist() == [False, True]
+    for said in ("", "3", "-1", "a", "1,,2", "0, 1", "1" * 400):
+        with pytest.raises(
+            InvalidRequest, match="positions of elements from 0 to 2"
+        ):
+            read_texts(said, ["", "", ""], raw=raw)
+    with pytest.raises(InvalidRequest, match="element 1 is said to be missing, but is a text"):
+        read_texts("0,1", ["", "UA"], raw=raw)
+    asked = request("FP64", [1], raw=bytes(8)) if raw else request("FP64", [1], typed=[1.0])
+    asked.inputs[0].parameters["missing"].string_param = "0"
+    with pytest.raises(InvalidRequest, match="is for BYTES, not for FP64"):
+        read_request(asked.SerializeToString(), reader(Kind.FLOAT64))
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_an_answer_says_which_texts_are_missing(raw: bool) -> None:
+    outputs = (
+        Output("word", Kind.STRING, "label", "predict", dtype="object"),
+        Output("day", Kind.DATETIME, "value", "predict", dtype="datetime64[ns]"),
+    )
+    schema = Schema("dataframe", (), outputs)
+    answers = {
+        "word": np.array(["late", None, ""], dtype=object),
+        "day": np.array(["NaT", "2024-01-31", "NaT"], dtype="datetime64[ns]"),
+    }
+    call = Call(None, None, None, binary=frozenset(answers) if raw else frozenset())  # type: ignore[arg-type]
+    for _ in range(2):  # what was written first may be remembered
+        body = write_response(answers, schema, call, SOURCE)
+        told = message("ModelInferResponse").FromString(body)
+        assert [output.parameters["missing"].string_param for output in told.outputs] == ["1", "0,2"]
+        assert [one["data"][:2] for one in opened(body, "outputs")["outputs"]] == [
+            ["late", None],
+            [None, "2024-01-31T00:00:00.000000000"],
+        ]
+        read_back = read_response(body, schema)
+        assert read_back["word"].tolist() == ["late", None, ""]
+        assert np.isnat(read_back["day"]).tolist() == [True, False, True]
+        whole = {"word": np.array(["late", "", ""], dtype=object), "day": answers["day"][[1, 1, 1]]}
+        told = message("ModelInferResponse").FromString(write_response(whole, schema, call, SOURCE))
+        assert not any(output.parameters for output in told.outputs)
 
 
 @pytest.mark.parametrize("raw", [True, False])
