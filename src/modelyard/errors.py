@@ -15,6 +15,7 @@
     │   ├── CannotPack        an estimator, sample or option that cannot become a bundle
     │   ├── BundleRefused     truncated, edited or foreign content
     │   ├── ParityFailed      answers differ from those of training
+    │   ├── NotAuthenticated  the caller has not shown that they may
     │   └── PolicyDenied      allowed only with an explicit override
     ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed, DataDamaged
     └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable, RecordNotKept, Overloaded, DeadlinePassed
@@ -133,6 +134,10 @@ class BundleRefused(Rejected):
 
 class ParityFailed(Rejected):
     """Answers differ from those of training by more than the tolerance."""
+
+
+class NotAuthenticated(Rejected):
+    """The caller has not shown, or not rightly, that they may."""
 
 
 class PolicyDenied(Rejected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,6 +60,17 @@ DrainSeconds = Annotated[
 ]
 
 
+AdminTokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--admin-token-file",
+        metavar="FILE",
+        help="Holds the token of those who may load and unload versions. MODELYARD_ADMIN_TOKEN works too; without"
+        " either nobody may.",
+    ),
+]
+
+
 def words(
     workers: int | None = None,
     grpc_port: int | None = None,
@@ -67,6 +79,7 @@ def words(
     max_body: int | None = None,
     max_rows: int | None = None,
     drain_seconds: float | None = None,
+    admin_token_file: Path | None = None,
 ) -> tuple[str, ...]:
     """What was given, as it stands on the data plane's command line.
 
@@ -81,5 +94,6 @@ def words(
         "max-body": max_body,
         "max-rows": max_rows,
         "drain-seconds": drain_seconds,
+        "admin-token-file": None if admin_token_file is None else admin_token_file.absolute(),
     }
     return tuple(f"--{name}={value}" for name, value in given.items() if value is not None)

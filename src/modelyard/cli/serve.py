@@ -12,6 +12,7 @@ import typer
 
 from modelyard.cli.output import Json, TrustCode, emit, err, out, reported_errors
 from modelyard.cli.plane import (
+    AdminTokenFile,
     DrainSeconds,
     Durability,
     GrpcPort,
@@ -60,6 +61,7 @@ def serve(
     max_body: MaxBody = None,
     max_rows: MaxRows = None,
     drain_seconds: DrainSeconds = None,
+    admin_token_file: AdminTokenFile = None,
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +74,7 @@ def serve(
         from modelyard.home import Home
         from modelyard.serving.server import check_host, listen, url_of
 
-        more = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds)
+        more = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds, admin_token_file)
         home = Home.locate()
         chosen = _choose(ref, home, trust_code)
         called = check_name(name or chosen.model, "deployment")

@@ -10,6 +10,7 @@ import typer
 
 from modelyard.cli.output import Json, emit, err, out, reported_errors
 from modelyard.cli.plane import (
+    AdminTokenFile,
     DrainSeconds,
     Durability,
     GrpcPort,
@@ -42,6 +43,7 @@ def up(
     max_body: MaxBody = None,
     max_rows: MaxRows = None,
     drain_seconds: DrainSeconds = None,
+    admin_token_file: AdminTokenFile = None,
     as_json: Json = False,
 ) -> None:
     """Start the control plane and the data plane on this machine, and keep them running until Ctrl-C.
@@ -51,7 +53,7 @@ def up(
     from modelyard.control.up import Options, supervise
     from modelyard.home import Home
 
-    serving = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds)
+    serving = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds, admin_token_file)
     home, stop = Home.locate(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup

@@ -15,6 +15,7 @@ from modelyard.domain.names import check_name
 from modelyard.errors import ModelyardError
 from modelyard.home import Home
 from modelyard.serving.logs import configure
+from modelyard.serving.rights import find_token
 from modelyard.serving.server import DRAIN_SECONDS, MAX_BODY_BYTES, Options
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -45,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fsync", choices=("never", "always"), default="never", help="whether records are to survive a loss of power"
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="Modelyard's home folder")
+    parser.add_argument(
+        "--admin-token-file", type=Path, metavar="FILE", help="holds the token of those who may load and unload"
+    )
     parser.add_argument("--python", type=Path, metavar="PATH", help="interpreter for native forms; rebuilt otherwise")
     parser.add_argument("--max-body", type=int, default=MAX_BODY_BYTES, metavar="BYTES", help="largest request body")
     parser.add_argument("--max-rows", type=int, metavar="N", help="most rows a request may have")
@@ -84,6 +88,7 @@ def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -
         fd=given.fd,
         grpc_port=given.grpc_port,
         workers=given.workers,
+        admin=find_token(given.admin_token_file),
         announce=given.announce,
         records=given.records,
         python=given.python,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from modelyard.serving.boards import Boards, Merged
 from modelyard.serving.counters import counters
 from modelyard.serving.http import Reply, error_reply, json_reply
 from modelyard.serving.plane import DataPlane
+from modelyard.serving.repository import Repository
 from modelyard.serving.routes import Target
 from modelyard.serving.served import ServedVersion
 from modelyard.serving.statistics import model_statistics
@@ -32,6 +33,7 @@ EXTENSIONS = (
     "parameters",
     "binary_tensor_data",
     "classification",
+    "model_repository",
     "model_repository(index)",
     "statistics",
     "model_configuration",
@@ -44,7 +46,8 @@ class Services:
     """What the answers are made from. `facts` gives more to show under ``/status``.
 
     `boards` is the folder in which each worker tells of itself; with it, answers speak for all of them. `publish` puts
-    up what this one has to tell. `most_rows` is what a call may have, or a number that none reaches.
+    up what this one has to tell. `repository` takes orders to load and unload; `most_rows` is what a call may have, or
+    a number that none reaches.
     """
 
     plane: DataPlane
@@ -53,6 +56,7 @@ class Services:
     facts: Callable[[], dict[str, Any]] = dict
     boards: Path | None = None
     publish: Callable[[], None] = lambda: None
+    repository: Repository | None = None
     most_rows: int = 1 << 26
 
     def status(self, only: str | None = None) -> PlaneStatus:
@@ -225,12 +229,18 @@ def repository_index(services: Services, target: Target, body: bytes) -> Reply:
     return json_reply(entries)
 
 
-def load(services: Services, target: Target, body: bytes) -> Reply:
-    """Refused: what is served is decided by deploying."""
-    raise NotOffered(
-        "models are not loaded or unloaded over the wire: only verified bundles are served; "
-        "use `modelyard deploy` or `modelyard undeploy`"
-    )
+async def order(
+    services: Services,
+    target: Target,
+    parameters: Mapping[str, Any],
+    authorization: str | None,
+    seconds: float | None = None,
+) -> Reply:
+    """Load or unload a deployment in all workers, for those who may; answered when that is done."""
+    repository = services.repository or Repository(services.plane)
+    repository.allow(authorization)
+    carry_out = repository.load if target.action == "load" else repository.unload
+    return json_reply(await carry_out(target.deployment or "", parameters, seconds))
 
 
 def not_offered(services: Services, target: Target, body: bytes) -> Reply:
@@ -295,7 +305,6 @@ ACTIONS: dict[str, Callable[[Services, Target, bytes], Reply]] = {
     "statistics": statistics,
     "models": models,
     "repository index": repository_index,
-    "load": load,
     "labels": add_labels,
     "status": status,
     "metrics": metrics,

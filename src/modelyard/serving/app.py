@@ -11,16 +11,20 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
 from modelyard.domain.records import WireForm
 from modelyard.errors import InvalidRequest, ModelyardError
+from modelyard.protocol import jsontext
 from modelyard.protocol.forms import FORMS, form_of
 from modelyard.protocol.media import PLAIN, Media
-from modelyard.serving.actions import ACTIONS, Services, metrics
+from modelyard.serving.actions import ACTIONS, Services, metrics, order
 from modelyard.serving.answering import Answering
 from modelyard.serving.compression import KNOWN_FIRST, QUICK_FIRST, compressed, decompressed
 from modelyard.serving.exchange import Done, Incoming, Ticket
 from modelyard.serving.http import Reply, UnknownPath, WrongVerb, error_reply
 from modelyard.serving.http1 import Request
+from modelyard.serving.repository import RepositoryRequest
 from modelyard.serving.routes import Target, find
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -35,7 +39,10 @@ _COMPRESSED: frozenset[str] = frozenset({*FORMS, "status", "metrics", "openapi"}
 """What is compressed on request: not what the protocol tells of models, which its clients read as it comes even where
 their HTTP library asks for compression. For the same reason refusals are not."""
 
+ORDERS = ("load", "unload")
+
 _REMEMBERED = 1024
+_ORDER = msgspec.json.Decoder(RepositoryRequest)
 
 _log = logging.getLogger("modelyard.serving")
 
@@ -89,6 +96,8 @@ class Application:
     def _dispatch(self, request: Request, target: Target, respond: Done) -> Ticket | None:
         if target.action in FORMS:
             return self._predict(request, target, respond)
+        if target.action in ORDERS:
+            return self._order(request, target, respond)
         if target.action == "metrics":
             accept = request.headers.get(b"accept", b"").decode("latin-1")
             respond(metrics(self.services, target, request.body, accept))
@@ -113,6 +122,26 @@ class Application:
             None if trace is None else trace.decode("latin-1"),
         )
         return self.answering.submit(incoming, respond)
+
+    def _order(self, request: Request, target: Target, respond: Done) -> Ticket:
+        """Load or unload a version; goes on to the end also when the caller is gone."""
+        ticket, headers = Ticket(), request.headers
+        given = headers.get(b"authorization")
+        authorization = None if given is None else given.decode("latin-1")
+        asked = jsontext.parse_as(request.body, _ORDER) if request.body.strip() else RepositoryRequest()
+        deadline = _deadline(headers.get(TIMEOUT_HEADER), request.started_ns)
+        seconds = None if deadline is None else (deadline - request.started_ns) / 1e9
+
+        async def carry_out() -> None:
+            try:
+                reply = await order(self.services, target, asked.parameters, authorization, seconds)
+            except Exception as error:  # noqa: BLE001 - as in `handle`
+                reply = self._error(error, request)
+            if not ticket.cancelled:
+                respond(reply)
+
+        self._start(carry_out())
+        return ticket
 
     def _find(self, url: bytes) -> Target:
         path = unquote_to_bytes(url.partition(b"?")[0]).decode("utf-8", "replace")

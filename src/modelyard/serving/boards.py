@@ -60,6 +60,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     written: float
     status: PlaneStatus
+    orders: int = 0
+    """The revision of the orders that it follows."""
     meters: tuple[MeterSnapshot, ...] = ()
     versions: tuple[VersionFacts, ...] = ()
     connections: int = 0
@@ -323,7 +325,7 @@ def _deployment(name: str, told: Sequence[tuple[int, PlaneStatus]]) -> Deploymen
     shown = max((one for _, one in seen), key=lambda one: (one.state == "READY", not _is(one, wanted)))
     troubled = [(worker, one.state, one.reason or one.state.lower()) for worker, one in seen if one.state != "READY"]
     troubled += [(worker, "LOADING", "it is not known there yet") for worker in missing]
-    if not troubled:
+    if not troubled or (not missing and len({(one.state, one.reason) for _, one in seen}) == 1):
         return replace(shown, wanted=wanted)
     worker, state, reason = min(troubled, key=lambda trouble: trouble[1] != "UNAVAILABLE")
     return replace(shown, state=state, reason=_from_worker(worker, reason), wanted=wanted)

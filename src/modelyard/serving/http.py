@@ -14,6 +14,7 @@ from modelyard.errors import (
     Failed,
     InvalidInput,
     ModelyardError,
+    NotAuthenticated,
     NotFound,
     NotOffered,
     Overloaded,
@@ -31,6 +32,7 @@ HTTP_STATUS: tuple[tuple[type[ModelyardError], int], ...] = (
     (TooLarge, 413),
     (UnknownEncoding, 415),
     (NotOffered, 501),
+    (NotAuthenticated, 401),
     (PolicyDenied, 403),
     (Rejected, 400),
     (RowsRefused, 422),
@@ -108,6 +110,8 @@ def error_reply(error: BaseException, request_id: str | None = None) -> Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, WrongVerb):
         headers = ((b"allow", error.allowed.encode()),)
+    elif status == 401:
+        headers = ((b"www-authenticate", b'Bearer realm="modelyard"'),)
     elif isinstance(error, Overloaded):
         headers = ((b"retry-after", str(max(1, ceil(error.retry_after))).encode()),)
     elif status == 503:

@@ -15,6 +15,7 @@ from modelyard.protocol import infer, invocations, rows
 from modelyard.protocol.examples import examples
 from modelyard.protocol.media import ARROW, BINARY, CSV, JSON
 from modelyard.serving.actions import ACTIONS, IndexRequest, LabelsRequest
+from modelyard.serving.repository import RepositoryRequest
 from modelyard.serving.routes import Action, Target, all_routes
 from modelyard.serving.status import PlaneStatus
 
@@ -37,6 +38,8 @@ class Error(msgspec.Struct, omit_defaults=True):
 
 _STATUSES: Mapping[int, str] = {
     400: "The request cannot be read, or its rows do not fit the model's schema.",
+    401: "The caller has not shown the server's admin token.",
+    403: "Nobody may do this here; the answer says what would have to be set.",
     404: "There is no such path, deployment or version.",
     405: "The path is not for this method; `Allow` names those that it takes.",
     408: "The request did not arrive in time.",
@@ -54,7 +57,9 @@ _STATUSES: Mapping[int, str] = {
 _OF_ANY_REQUEST = (400, 404, 405, 408, 413, 414, 415, 429, 431, 500, 503)
 _OF_A_PREDICTION = (*_OF_ANY_REQUEST, 422, 501, 504)
 _PREDICTIONS: tuple[Action, ...] = ("oip", "rows", "invocations")
-_NEVER = ("load", "not offered")
+_NEVER = ("not offered",)
+_ORDERS: tuple[Action, ...] = ("load", "unload")
+_OF_AN_ORDER = (401, 403, 501, 504)
 
 _STRUCTS: tuple[Any, ...] = (
     Error,
@@ -65,6 +70,7 @@ _STRUCTS: tuple[Any, ...] = (
     invocations.InvocationsResponse,
     LabelsRequest,
     IndexRequest,
+    RepositoryRequest,
     PlaneStatus,
 )
 _TEXT, _TRUTH, _TEXTS = {"type": "string"}, {"type": "boolean"}, {"type": "array", "items": {"type": "string"}}
@@ -92,7 +98,8 @@ _READY = _object({"ready": _TRUTH, "reason": _TEXT}, "reason")
 _MODEL_READY = _object(
     {"name": _TEXT, "ready": _TRUTH, "version": _TEXT, "reason": _TEXT, "error": _TEXT}, "version", "reason", "error"
 )
-_INDEX = {"type": "array", "items": _object({"name": _TEXT, "version": _TEXT, "state": _TEXT, "reason": _TEXT})}
+_INDEXED = _object({"name": _TEXT, "version": _TEXT, "state": _TEXT, "reason": _TEXT})
+_INDEX = {"type": "array", "items": _INDEXED}
 _INVOCATIONS = {
     "oneOf": [
         _object({"dataframe_split": _object({"columns": _TEXTS, "data": {"type": "array"}}, "columns")}),
@@ -133,6 +140,7 @@ _REQUESTS: Mapping[Action, dict[str, Any]] = {
     "invocations": _INVOCATIONS,
     "labels": _ref("LabelsRequest"),
     "repository index": _ref("IndexRequest"),
+    **dict.fromkeys(_ORDERS, _ref("RepositoryRequest")),
 }
 _ANSWERS: Mapping[Action, dict[str, Any]] = {
     "oip": _ref("InferResponse"),
@@ -171,6 +179,7 @@ _ANSWERS: Mapping[Action, dict[str, Any]] = {
     "statistics": _object({"model_stats": {"type": "array", "items": _STATISTICS}}),
     "models": _object({"models": _TEXTS}),
     "repository index": _INDEX,
+    **dict.fromkeys(_ORDERS, _INDEXED),
     "labels": _object({"accepted": {"type": "integer"}}),
     "status": _ref("PlaneStatus"),
     "openapi": {"type": "object"},
@@ -233,6 +242,7 @@ def _told(description: str, kind: str = "string", *, always: bool = False) -> di
 
 _ANSWER_HEADERS: Mapping[str, dict[str, Any]] = {
     "Retry-After": _told("Seconds after which it is worth trying again.", "integer", always=True),
+    "WWW-Authenticate": _told("How to show the token.", always=True),
     "Allow": _told("The methods that the path takes.", always=True),
     "Content-Encoding": _told("How the body is compressed, as `Accept-Encoding` allows."),
     "Inference-Header-Content-Length": _told(
@@ -240,11 +250,18 @@ _ANSWER_HEADERS: Mapping[str, dict[str, Any]] = {
     ),
     "traceparent": _told("The span of this call, where the server makes traces."),
 }
-_HEADERS_OF: Mapping[int, tuple[str, ...]] = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_HEADERS_OF: Mapping[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    405: ("Allow",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
 _SUMMARIES: Mapping[Action, str] = {
     "oip": "Answer rows, in the Open Inference Protocol.",
     "rows": "Answer rows, in the plain form.",
     "invocations": "Answer rows, in the forms of MLflow's clients.",
+    "load": "Load the wanted version of a deployment in all workers; answered once it is ready.",
+    "unload": "Unload a deployment's version in all workers; answered once its last request is done.",
 }
 
 
@@ -270,6 +287,7 @@ def document(version: str, offered: Sequence[Offered] = ()) -> bytes:
     shown |= {action: {"example": {"value": value}} for action, value in _EXAMPLES.items()}
     components = {
         "schemas": schemas,
+        "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
         "headers": _ANSWER_HEADERS,
         "parameters": _REQUEST_HEADERS,
         "examples": {
@@ -305,9 +323,11 @@ def _operation(action: Action, verb: str, shown: _Shown) -> dict[str, Any]:
         if shown.get(action):
             content[JSON]["examples"] = shown[action]
         content |= {kind: {} for kind in (*_kinds(action), *((CSV,) if action == "invocations" else ()))}
-        operation["requestBody"] = {"required": action != "repository index", "content": content}
+        operation["requestBody"] = {"required": action not in ("repository index", *_ORDERS), "content": content}
         headers = [name for name, actions in _SENT.items() if actions is None or action in actions]
         operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in headers]
+    if action in _ORDERS:
+        operation["security"] = [{"admin": []}]
     return operation
 
 
@@ -327,6 +347,7 @@ def _summary(action: Action) -> str:
 def _responses(action: Action) -> dict[str, Any]:
     statuses = set(_OF_A_PREDICTION if action in _PREDICTIONS else _OF_ANY_REQUEST)
     statuses |= {501} if action in _NEVER else set()
+    statuses |= set(_OF_AN_ORDER) if action in _ORDERS else set()
     responses = {
         str(status): _response(_STATUSES[status], _ref("Error"), *_HEADERS_OF.get(status, ()))
         for status in sorted(statuses)

@@ -15,11 +15,14 @@ from typing import TypeAlias
 
 from modelyard.domain.desired import Deployment, DesiredState
 from modelyard.errors import DeploymentNotFound, Rejected, VersionNotFound, VersionNotReady
+from modelyard.serving.orders import Hold, Orders
 from modelyard.serving.served import ServedVersion
-from modelyard.serving.status import DeploymentStatus, PlaneStatus, Readiness, VersionStatus, readiness
+from modelyard.serving.status import DeploymentStatus, PlaneStatus, Readiness, State, VersionStatus, readiness
 
 DRAIN_SECONDS = 60.0
 """How long a replaced version may go on with the requests it has."""
+
+UNLOADED = "it was unloaded on request; an order to load it brings it back"
 
 _RETRY_SECONDS = (2.0, 5.0, 15.0, 60.0)
 
@@ -116,6 +119,9 @@ class _Slot:
     serving: ServedVersion | None = None
     opening: Deployment | None = None
     failure: Failure | None = None
+    leaving: ServedVersion | None = None
+    held: bool = False
+    """Whether what is wanted is to be kept unloaded, by order."""
     worker: threading.Thread | None = None
 
 
@@ -132,6 +138,8 @@ class DataPlane:
     waiting_for: str = ""
     generation: int = -1
     draining: bool = False
+    orders: Orders = field(default_factory=Orders)
+    """What is followed besides the desired state."""
     _slots: dict[str, _Slot] = field(default_factory=dict)
     _routes: Mapping[str, ServedVersion] = field(default_factory=dict)
     _change: threading.Condition = field(default_factory=threading.Condition)
@@ -151,8 +159,41 @@ class DataPlane:
                 self._slots.setdefault(name, _Slot(name))
             for slot in self._slots.values():
                 slot.wanted, slot.failure = wanted.get(slot.name), None
+                slot.held = _is_held(slot, self.orders)
                 self._start_worker(slot)
             self._change.notify_all()
+
+    def follow(self, orders: Orders) -> None:
+        """Keep unloaded what `orders` say, and load, or try to load again, what was ordered since the last ones."""
+        with self._change:
+            before, self.orders = self.orders, orders
+            if self._closed or orders == before:
+                return
+            for slot in self._slots.values():
+                slot.held = _is_held(slot, orders)
+                if orders.asked.get(slot.name, 0) > before.revision:
+                    slot.failure = None
+                self._start_worker(slot)
+            self._change.notify_all()
+
+    def overtaken(self) -> tuple[Hold, ...]:
+        """Orders to keep unloaded what a newer desired state does not want any more."""
+        with self._change:
+            return tuple(hold for hold in self.orders.unloaded if self._is_overtaken(hold))
+
+    def _is_overtaken(self, hold: Hold) -> bool:
+        slot = self._slots.get(hold.deployment.name)
+        return hold.generation < self.generation and not (slot and _is_held(slot, self.orders))
+
+    def wanted(self, name: str) -> Deployment | None:
+        """What is wanted behind that name; None for nothing."""
+        with self._change:
+            slot = self._slots.get(name)
+            return None if slot is None else slot.wanted
+
+    def only(self, name: str) -> DeploymentStatus | None:
+        """What there is to say of one deployment; None when there is none."""
+        return next(iter(self.status(name).deployments), None)
 
     def lease(self, deployment: str, version: str | None = None) -> ServedVersion:
         """The version that answers for `deployment`, held until its lease is given back (``leases.give_back()``).
@@ -275,6 +316,7 @@ class DataPlane:
         """Let `served` answer from the next request on; what answered before ends when its last request has."""
         with self._change:
             before, slot.serving = slot.serving, served
+            slot.leaving = before if served is None else None
             slot.opening, slot.failure = None, None
             others = {name: version for name, version in self._routes.items() if name != slot.name}
             self._routes = others if served is None else {**others, slot.name: served}
@@ -285,12 +327,19 @@ class DataPlane:
             if not before.leases.drain(DRAIN_SECONDS):
                 _log.warning("%s: version %d is closed with requests open", slot.name, before.deployment.version)
             before.close()
+            with self._change:
+                slot.leaving = None
             self.freed()
 
 
 def _seen(slot: _Slot) -> Seen:
     serving = None if slot.serving is None else slot.serving.deployment
-    return Seen(slot.wanted, serving, slot.failure, time.monotonic())
+    return Seen(None if slot.held else slot.wanted, serving, slot.failure, time.monotonic())
+
+
+def _is_held(slot: _Slot, orders: Orders) -> bool:
+    hold = orders.held(slot.name)
+    return hold is not None and slot.wanted is not None and same_version(hold.deployment, slot.wanted)
 
 
 def _status(slot: _Slot) -> DeploymentStatus | None:
@@ -301,7 +350,16 @@ def _status(slot: _Slot) -> DeploymentStatus | None:
     if shown is None:
         return None
     return DeploymentStatus(
-        slot.name, shown.model, shown.version, shown.digest, shown.state, shown.reason, shown.runtime, wanted, shown.pid
+        slot.name,
+        shown.model,
+        shown.version,
+        shown.digest,
+        shown.state,
+        shown.reason,
+        shown.runtime,
+        wanted,
+        shown.pid,
+        shown.unloaded,
     )
 
 
@@ -309,6 +367,9 @@ def _wanted(slot: _Slot, serving: VersionStatus | None) -> VersionStatus | None:
     wanted = slot.wanted
     if wanted is None:
         return None
+    if slot.held and serving is None:
+        state: State = "UNAVAILABLE" if slot.leaving is None and slot.opening is None else "UNLOADING"
+        return VersionStatus(wanted.model, wanted.version, wanted.digest, state, UNLOADED, unloaded="on request")
     if serving is not None and slot.serving is not None and same_version(wanted, slot.serving.deployment):
         return serving
     failure = slot.failure

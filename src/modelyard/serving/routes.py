@@ -19,6 +19,7 @@ Action: TypeAlias = Literal[
     "models",
     "repository index",
     "load",
+    "unload",
     "labels",
     "status",
     "metrics",
@@ -135,7 +136,7 @@ def _of_the_repository(parts: list[str]) -> Target | None:
     if len(parts) == 2 and parts[1] == "index":
         return Target("repository index", _POST)
     if len(parts) == 3 and parts[0] == "models" and parts[2] in ("load", "unload"):
-        return Target("load", _POST, parts[1])
+        return Target("load" if parts[2] == "load" else "unload", _POST, parts[1])
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from modelyard.domain.desired import Deployment
 from modelyard.errors import PolicyDenied, ServiceUnreachable
 from modelyard.home import Home
+from modelyard.serving.rights import AdminToken
 
 BACKLOG = 4096
 """Connections that may wait in the kernel's queue; the kernel has a limit of its own (``net.core.somaxconn``)."""
@@ -36,6 +37,8 @@ class Options:
     """Where gRPC is served, 0 for any free port; None for nowhere."""
     workers: int = 0
     """How many processes answer; 0 for one a core."""
+    admin: AdminToken | None = None
+    """What callers show who may load and unload; None lets nobody."""
     announce: Path | None = None
     records: Path | None = None
     python: Path | None = None

@@ -9,6 +9,10 @@ State: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE", "UNLOADING"]
 """The words of the Open Inference Protocol's repository index."""
 
 
+Unloaded: TypeAlias = Literal["", "on request"]
+"""Why a version that is wanted is not loaded: somebody who may has ordered so. Empty when that is not the case."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
     """One version in one deployment. `reason` says why it is not READY, and is empty when it is."""
@@ -20,6 +24,7 @@ class VersionStatus:
     reason: str = ""
     runtime: str = ""
     pid: int | None = None
+    unloaded: Unloaded = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class DeploymentStatus:
     runtime: str
     wanted: VersionStatus | None
     pid: int | None = None
+    unloaded: Unloaded = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,8 @@ def readiness(
 ) -> Readiness:
     """Decide whether the server is ready: a statement about what should answer, not about what happens to be loaded.
 
-    An empty server is not ready: nothing it could be asked for would be answered.
+    An empty server is not ready: nothing it could be asked for would be answered. What was unloaded on request should
+    not answer, and does not count, as long as something else does.
 
     >>> readiness((), known=True).reason
     'nothing is deployed here'
@@ -76,5 +83,8 @@ def readiness(
         return Readiness(False, waiting_for or "it is not known yet what to serve")
     if not deployments:
         return Readiness(False, "nothing is deployed here")
-    missing = [f"{one.name}: {one.reason or one.state.lower()}" for one in deployments if one.state != "READY"]
+    counted = [one for one in deployments if one.unloaded != "on request"]
+    if not counted:
+        return Readiness(False, "nothing is loaded: all that is deployed here was unloaded on request")
+    missing = [f"{one.name}: {one.reason or one.state.lower()}" for one in counted if one.state != "READY"]
     return Readiness(not missing, "; ".join(missing))

@@ -57,6 +57,7 @@ class Telling:
             started=self._began,
             written=time.monotonic(),
             status=status,
+            orders=self._plane.orders.revision,
             connections=len(self._connections),
             accepted=self._slot.accepted,
             meters=self._meters.snapshots(),

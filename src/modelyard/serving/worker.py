@@ -39,6 +39,7 @@ from modelyard.serving.http1 import Connections, HttpConnection, Limits
 from modelyard.serving.meters import Meters
 from modelyard.serving.opening import open_version
 from modelyard.serving.plane import DataPlane
+from modelyard.serving.repository import Repository
 from modelyard.serving.served import OBJECTIVE_MS, ServedVersion
 from modelyard.serving.server import Options, address_of
 from modelyard.serving.slots import Slot, Slots, State
@@ -97,6 +98,7 @@ class Parts:
     answering: Answering
     plane: DataPlane
     telling: Telling
+    repository: Repository
 
 
 def work(place: Place) -> int:
@@ -132,6 +134,8 @@ def _joined(place: Place) -> Iterator[Parts]:
 
     meters = Meters()
     plane = DataPlane(open_one, memory.give_back)
+    repository = Repository(plane, place.boards, options.admin)
+    repository.look()  # before anything is loaded that is to stay unloaded
     with contextlib.ExitStack() as stack:
         tracer = tracing.from_environment()
         if tracer is not None:
@@ -163,9 +167,10 @@ def _joined(place: Place) -> Iterator[Parts]:
         connections = Connections(Limits(body=options.max_body))
         telling = Telling(place.boards, place.index, place.slot, plane, meters, answering, connections)
         most_rows = options.max_rows or min(options.max_body, 2**31 - 1)  # a row has a byte or more
-        services = Services(plane, labels, __version__, facts, place.boards, telling.publish, most_rows)
+        repository.publish = telling.publish
+        services = Services(plane, labels, __version__, facts, place.boards, telling.publish, repository, most_rows)
         application = Application(services, answering, options.max_body)
-        yield Parts(application, connections, answering, plane, telling)
+        yield Parts(application, connections, answering, plane, telling, repository)
 
 
 class _Opening:
@@ -305,6 +310,7 @@ class _Worker:
         if now - self._swept >= SWEEP_SECONDS:
             self._swept = now
             self._connections.sweep()
+        self._parts.repository.look()
         shown = self._changed()
         if shown != self._shown or now - self._telling.published >= self._telling.pause:
             self._shown = shown
@@ -329,7 +335,7 @@ class _Worker:
 
     def _changed(self) -> object:
         plane = self._parts.plane
-        return plane.generation, plane.draining, plane.settle(0.0), plane.status()
+        return plane.generation, plane.orders.revision, plane.draining, plane.settle(0.0), plane.status()
 
 
 def _end_with(supervisor: int) -> None:

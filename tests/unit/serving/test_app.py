@@ -301,7 +301,9 @@ def test_the_repository_index_lists_states_and_reasons(app: Application, plane: 
     assert post(app, "/v2/repository/index", {"ready": True}).json == entries[:1]
     assert post(app, "/v2/repository/index", raw=b"{").status == 400
     for verb in ("load", "unload"):
-        assert post(app, f"/v2/repository/models/live/{verb}", {}).status == 501
+        refused = post(app, f"/v2/repository/models/live/{verb}", {})
+        assert (refused.status, refused.json["code"]) == (403, "PolicyDenied")
+        assert "MODELYARD_ADMIN_TOKEN" in refused.error
 
 
 def test_the_configuration_says_what_the_metadata_say(app: Application) -> None:

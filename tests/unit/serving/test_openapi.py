@@ -35,7 +35,7 @@ def test_every_action_has_a_route() -> None:
 
 def test_every_status_of_an_error_is_in_it(described: dict[str, Any]) -> None:
     responses = described["paths"]["/predict/{deployment}"]["post"]["responses"]
-    of_administration = (403, 409)
+    of_administration = (401, 403, 409)
     known: list[tuple[type[ModelyardError], int]] = list(HTTP_STATUS)
     assert {str(status) for _, status in known if status not in of_administration} <= set(responses)
     assert {"200", "405", "408", "414", "431"} <= set(responses)

@@ -32,7 +32,7 @@ from modelyard.serving.routes import find
         ("/v2/repository/index", "repository index", None, None),
         ("/v2/repository/mine/index", "repository index", None, None),
         ("/v2/repository/models/churn/load", "load", "churn", None),
-        ("/v2/repository/models/churn/unload", "load", "churn", None),
+        ("/v2/repository/models/churn/unload", "unload", "churn", None),
         ("/predict/churn", "rows", "churn", None),
         ("/predict/churn/versions/3/", "rows", "churn", "3"),
         ("/invocations", "invocations", None, None),

@@ -121,8 +121,11 @@ def test_refusals_have_the_code_and_the_words() -> None:
         assert code == "NOT_FOUND"
         code, text, more = await refused(call(channel, "ModelInfer", model_name="live"))
         assert (code, "is missing" in text, more["x-prediction-id"]) == ("INVALID_ARGUMENT", True, "p3")
-        for name in ("RepositoryModelLoad", "SystemSharedMemoryStatus", "TraceSetting"):
+        for name in ("SystemSharedMemoryStatus", "TraceSetting"):
             assert (await refused(call(channel, name)))[0] == "UNIMPLEMENTED"
+        for name in ("RepositoryModelLoad", "RepositoryModelUnload"):
+            code, text, _ = await refused(call(channel, name, model_name="live"))
+            assert (code, "no admin token" in text) == ("PERMISSION_DENIED", True)
 
     run(story)
 

@@ -25,7 +25,7 @@ from modelyard.serving import actions
 from modelyard.serving.actions import Services
 from modelyard.serving.exchange import Done, Incoming, Ticket
 from modelyard.serving.http import Reply, error_reply
-from modelyard.serving.routes import Target
+from modelyard.serving.routes import Action, Target
 
 _log = logging.getLogger("modelyard.serving")
 
@@ -55,6 +55,7 @@ STOPPING = "the server is stopping"
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
@@ -220,7 +221,8 @@ class Entrance:
     async def act(self, name: str, asked: Any, context: Any) -> Any:
         """Answer a method that an action of the HTTP entrance answers too."""
         try:
-            reply = _ACTIONS[name](self.services, asked)
+            order = _ORDERS.get(name)
+            reply = _ACTIONS[name](self.services, asked) if order is None else await self._order(order, asked, context)
         except ModelyardError as error:
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the client is owed an answer, the log has the rest
@@ -234,6 +236,16 @@ class Entrance:
             return answer(**{_MEMBERS[name]: document})
         known = answer.DESCRIPTOR.fields_by_name
         return answer(**{key: value for key, value in document.items() if key in known})
+
+    async def _order(self, action: Action, asked: Any, context: Any) -> Reply:
+        authorization = None
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization":
+                authorization = str(value)
+        # Which member of a parameter is set does not matter: there is none whose value does.
+        parameters = dict.fromkeys(asked.parameters)
+        target = Target(action, (), asked.model_name)
+        return await actions.order(self.services, target, parameters, authorization, context.time_remaining())
 
     async def check(self, asked: Any, context: Any) -> Any:
         """Answer a health check: of the server as a whole, or of one deployment by its name."""
@@ -347,6 +359,8 @@ def _words(reply: Reply) -> str:
 def _not_offered(services: Services, asked: Any) -> Reply:
     raise NotOffered(f"this extension is not offered here; there are: {', '.join(actions.EXTENSIONS)}")
 
+
+_ORDERS: dict[str, Action] = {"RepositoryModelLoad": "load", "RepositoryModelUnload": "unload"}
 
 _MEMBERS = {"RepositoryIndex": "models", "ModelConfig": "config"}
 """Methods whose answer has a member for what is the whole document over HTTP."""
