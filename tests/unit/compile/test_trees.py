@@ -108,6 +108,19 @@ def test_missing_numbers_go_the_same_way(model: Any, classes: int) -> None:
     assert written.difference(fresh, SINGLE) == ""
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("depth", [None, 3])
+def test_shares_of_forests_are_equal_bit_for_bit_with_leaves_of_one_class_and_mixed_ones(
+    depth: int | None, classes: int
+) -> None:
+    numbers = NUMBERS.fillna(0)
+    codes = np.digitize(SIGNAL, [2.0, 4.0][: classes - 1])
+    model = RandomForestClassifier(7, max_depth=depth, random_state=0).fit(numbers, codes)
+    written = Written(model, numbers)
+    fresh = FRESH_NUMBERS.fillna(0)
+    np.testing.assert_array_equal(written.answers(fresh)["predict_proba"], model.predict_proba(fresh))
+
+
 def test_forests_of_text_labels_and_several_targets() -> None:
     targets = np.column_stack([TWO, THREE])
     written = Written(RandomForestClassifier(5, random_state=0).fit(NUMBERS, targets), NUMBERS)

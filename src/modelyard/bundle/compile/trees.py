@@ -57,8 +57,10 @@ class _Forest:
         return np.concatenate(self.parts[name]).astype(dtype)
 
 
-def ensemble(x: Value, trees: Sequence[Tree], values: Sequence[Array], targets: Sequence[int], width: int) -> Value:
-    """Sums of leaf values: tree ``t`` adds ``values[t][leaf]`` to column ``targets[t]``.
+def ensemble(
+    x: Value, trees: Sequence[Tree], values: Sequence[Array], targets: Sequence[int | Array], width: int
+) -> Value:
+    """Sums of leaf values: tree ``t`` adds ``values[t][leaf]`` to column ``targets[t]``, or ``targets[t][leaf]``.
 
     `x` is a matrix of doubles (already rounded to single precision where the library does so); the result has `width`
     columns.
@@ -101,10 +103,11 @@ def _with_a_node(tree: Tree) -> Tree:
     )
 
 
-def _add(forest: _Forest, tree: Tree, values: Array, target: int) -> None:
+def _add(forest: _Forest, tree: Tree, values: Array, target: int | Array) -> None:
     """Write one tree: its nodes in a row, its leaves in a row; what no path reaches is left out."""
     if tree.single:
         values = np.array([0.0, values[0]])
+        target = int(np.ravel(target)[0])
     reached = _reached(tree)
     inner, ends = reached[~tree.leaf[reached]], reached[tree.leaf[reached]]
     place = np.zeros(len(tree.leaf), dtype=np.int64)
@@ -119,7 +122,7 @@ def _add(forest: _Forest, tree: Tree, values: Array, target: int) -> None:
         child = np.asarray(children, dtype=np.int64)[inner]
         forest.add(f"nodes_{side}nodeids", place[child])
         forest.add(f"nodes_{side}leafs", tree.leaf[child])
-    forest.add("leaf_targetids", np.full(len(ends), target))
+    forest.add("leaf_targetids", np.broadcast_to(target, len(tree.leaf))[ends])
     forest.add("leaf_weights", values[ends])
     forest.nodes += len(inner)
     forest.leaves += len(ends)
@@ -218,8 +221,27 @@ class TreeClassifierEmitter(TreeEmitter, Classifier):
         return np.asarray(value[:, : int(classes)], dtype=np.float64)
 
     def predict_proba(self) -> Answer:
-        means = self.averages()
-        return means[0] if self.estimator.n_outputs_ == 1 else list(means)
+        if self.estimator.n_outputs_ > 1:
+            return list(self.averages())
+        votes = self.votes()
+        return self.averages()[0] if votes is None else votes / float(len(self.fitted_trees()))
+
+    def votes(self) -> Value | None:
+        """How many trees are for each class, where every leaf is of one class alone: whole numbers, summed exactly.
+
+        None where leaves are mixed: sums of shares depend on their order, and on what is summed.
+        """
+        fitted = self.fitted_trees()
+        trees = [sklearn_tree(tree) for tree in fitted]
+        lines = [self.lines(tree.value[:, 0, :], 0) for tree in fitted]
+        width = lines[0].shape[1]
+        if width < 2 or not all(_is_pure(line[tree.leaf]) for line, tree in zip(lines, trees, strict=True)):
+            return None
+        x, count = single_precision(self.x), float(len(trees))
+        if width > 2:
+            return ensemble(x, trees, [np.ones(len(line)) for line in lines], [line.argmax(1) for line in lines], width)
+        second = ensemble(x, trees, [line[:, 1] for line in lines], [0] * len(trees), 1)
+        return self.graph.concat([count - second, second])
 
     def predict(self) -> Answer:
         answers = self.answer("predict_proba")
@@ -229,6 +251,11 @@ class TreeClassifierEmitter(TreeEmitter, Classifier):
                 for part, classes in zip(answers, self.estimator.classes_, strict=True)
             ]
         return self.labels(self.value("predict_proba").argmax())
+
+
+def _is_pure(lines: Array) -> bool:
+    """Whether every line is of a single class."""
+    return bool((lines.max(axis=1) == 1.0).all() and (np.count_nonzero(lines, axis=1) == 1).all())
 
 
 @emits("RandomTreesEmbedding")
