@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 import compiled_bundles
 import small_bundles
 from modelyard.domain.desired import Deployment, DesiredState
+from modelyard.protocol.media import CSV, JSON
 from modelyard.serving.openapi import Offered, document
 from serving_process import ControlPlane, ServingProcess, serving
 
@@ -86,18 +88,27 @@ def test_every_example_is_answered(tmp_path: Path) -> None:
     with serving(tmp_path / "server", "--desired", control.url, "--workers", 1) as server:
         server.wait_ready()
         described = server.get("/openapi.json").json
-        for path, operations in described["paths"].items():
-            body = operations.get("post", {}).get("requestBody", {"content": {}})["content"].get("application/json", {})
+        for path, kind, name, example in _examples(described):
+            where = path.format(deployment=name, version=7, repository="any")
+            body = example if isinstance(example, str) else json.dumps(example)
+            reply = server.ask("POST", where, body.encode(), {"Content-Type": kind})
+            if path == "/invocations":
+                assert reply.status == 404, "which of the two is meant?"
+                continue
+            assert reply.status == 200, (where, reply.body)
+            posted.add((path.partition("{")[0], kind, name))
+    control.stop()
+    for path in ("/predict/", "/invocations/", "/v2/models/"):
+        assert {(path, JSON, name) for name in bundles} <= posted
+    assert {("/invocations/", CSV, name) for name in bundles} <= posted
+    assert {"/labels", "/v2/repository/index"} <= {path for path, *_ in posted}
+
+
+def _examples(described: Any) -> Iterator[tuple[str, str, str, Any]]:
+    """Path, type, name and value of every example of a body."""
+    for path, operations in described["paths"].items():
+        for kind, body in operations.get("post", {}).get("requestBody", {}).get("content", {}).items():
             for name, example in body.get("examples", {}).items():
                 if "$ref" in example:
                     example = described["components"]["examples"][example["$ref"].rpartition("/")[2]]
-                where = path.format(deployment=name, version=7, repository="any")
-                if path == "/invocations":
-                    assert server.post(where, example["value"]).status == 404, "which of the two is meant?"
-                    continue
-                reply = server.post(where, example["value"])
-                assert reply.status == 200, (where, reply.body)
-                posted.add((path.partition("{")[0], name))
-    control.stop()
-    assert posted >= {(path, name) for path in ("/predict/", "/invocations/", "/v2/models/") for name in bundles}
-    assert {path for path, _ in posted} >= {"/labels", "/v2/repository/index"}
+                yield path, kind, name, example["value"]

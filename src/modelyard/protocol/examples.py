@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from math import ceil, floor, prod
 from typing import Any, Literal
@@ -12,13 +14,14 @@ from modelyard.errors import InvalidInput
 from modelyard.protocol.table import TableReader
 from modelyard.protocol.values import has_zone
 
-Form = Literal["oip", "rows", "invocations"]
+Form = Literal["oip", "rows", "invocations", "csv"]
 
 
 def examples(schema: Schema) -> dict[Form, Any]:
-    """One row as a JSON document in each form; none at all where no row can be made up that fits.
+    """One row as a JSON document in each form, and as a text of CSV where its values are plain or one array.
 
-    A model may still refuse it, if it takes less than its schema says.
+    None at all where no row can be made up that fits. A model may still refuse it, if it takes less than its schema
+    says.
 
     >>> schema = Schema("dataframe", (Column("age", Kind.INT64, nullable=False, dtype="int64"),), ())
     >>> examples(schema)["rows"], examples(schema)["oip"]["inputs"][0]["data"]
@@ -30,11 +33,25 @@ def examples(schema: Schema) -> dict[Form, Any]:
         check(reader.records([row]), schema)
     except InvalidInput:
         return {}
-    return {
+    made: dict[Form, Any] = {
         "rows": {"rows": [row]},
         "oip": {"inputs": [_tensor(column) for column in schema.columns]},
         "invocations": {"dataframe_records": [row]},
     }
+    table = _table(row, reader)
+    return made if table is None else made | {"csv": table}
+
+
+def _table(row: dict[str, Any], reader: TableReader) -> str | None:
+    """The row as CSV; None where a column does not fit a cell."""
+    if reader.single is not None:
+        [values] = row.values()
+        row = {f"x{at}": value for at, value in enumerate(values if type(values) is list else [values])}
+    if any(type(value) is list for value in row.values()):
+        return None
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([row, row.values()])
+    return text.getvalue()
 
 
 def _tensor(column: Column) -> dict[str, Any]:

@@ -123,6 +123,15 @@ def _of_the_server(merged: Merged) -> Iterator[Metric]:
         "modelyard_connections", "Open connections.", sum(worker.connections for worker in merged.workers)
     )
     yield CounterMetricFamily("modelyard_connections_accepted", "Connections taken.", merged.accepted)
+    memory = GaugeMetricFamily("modelyard_worker_memory_bytes", "Resident memory of a worker.", labels=("worker",))
+    spent = CounterMetricFamily(
+        "modelyard_worker_processor_seconds", "Processor time of a worker since it started.", labels=("worker",)
+    )
+    for worker in merged.workers:
+        spent.add_metric((str(worker.worker),), worker.processor_seconds)
+        if worker.memory_bytes is not None:
+            memory.add_metric((str(worker.worker),), worker.memory_bytes)
+    yield from (memory, spent)
     yield CounterMetricFamily("modelyard_worker_restarts", "Workers started again.", merged.worker_restarts)
     yield CounterMetricFamily("modelyard_records_written", "Records that were kept.", merged.records_written)
     yield CounterMetricFamily("modelyard_records_failed", "Records that could not be kept.", merged.records_failed)

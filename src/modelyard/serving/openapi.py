@@ -194,7 +194,8 @@ _PREDICTION_IDS = (("RowsResponse", "prediction_id"), ("InvocationsResponse", "p
 MOST_EXAMPLES = 32
 """How many deployments have examples in the document."""
 
-_Shown: TypeAlias = Mapping[Action, Mapping[str, Any]]
+_Shown: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Examples by name, of each action, and of tables as CSV."""
 
 
 def _sent(name: str, description: str, **schema: Any) -> dict[str, Any]:
@@ -281,8 +282,9 @@ def document(version: str, offered: Sequence[Offered] = ()) -> bytes:
     for name, member in _PREDICTION_IDS:
         schemas[name]["properties"][member]["description"] = _PREDICTION_ID
     made = {one.name: examples(one.schema) for one in offered}
-    shown: dict[Action, Mapping[str, Any]] = {
-        action: {name: _named(name, action) for name, forms in made.items() if forms} for action in _PREDICTIONS
+    shown: dict[str, Mapping[str, Any]] = {
+        form: {name: _named(name, form) for name, forms in made.items() if form in forms}
+        for form in (*_PREDICTIONS, "csv")
     }
     shown |= {action: {"example": {"value": value}} for action, value in _EXAMPLES.items()}
     components = {
@@ -322,7 +324,9 @@ def _operation(action: Action, verb: str, shown: _Shown) -> dict[str, Any]:
         content: dict[str, Any] = {JSON: {"schema": _REQUESTS[action]}}
         if shown.get(action):
             content[JSON]["examples"] = shown[action]
-        content |= {kind: {} for kind in (*_kinds(action), *((CSV,) if action == "invocations" else ()))}
+        content |= {kind: {} for kind in _kinds(action)}
+        if action == "invocations":
+            content[CSV] = {"schema": _TEXT, **({"examples": shown["csv"]} if shown["csv"] else {})}
         operation["requestBody"] = {"required": action not in ("repository index", *_ORDERS), "content": content}
         headers = [name for name, actions in _SENT.items() if actions is None or action in actions]
         operation["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in headers]

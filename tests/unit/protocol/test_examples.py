@@ -7,7 +7,7 @@ import pytest
 
 from modelyard.domain.checks import check
 from modelyard.domain.schema import Accepts, Column, Kind, Layout, Schema
-from modelyard.protocol import invocations, oip, rows
+from modelyard.protocol import csvtext, invocations, oip, rows
 from modelyard.protocol.examples import examples
 from modelyard.protocol.table import TableReader
 
@@ -36,14 +36,18 @@ ODD = (
 )
 def test_every_form_is_read_as_the_same_row(layout: Layout, columns: tuple[Column, ...]) -> None:
     reader = TableReader(Schema(layout, columns, ()))
-    made = {form: msgspec.json.encode(document) for form, document in examples(reader.schema).items()}
-    assert set(made) == {"rows", "oip", "invocations"}
+    shown = examples(reader.schema)
+    table = shown.pop("csv", None)
+    assert (table is None) == (layout == "tensors"), "a cell holds one value"
+    made = {form: msgspec.json.encode(document) for form, document in shown.items()}
+    assert set(made) >= {"rows", "oip", "invocations"}
     frames = [
         rows.read_request(made["rows"], reader).frame,
         oip.read_request(made["oip"], reader).frame,
         reader.records(msgspec.json.decode(made["invocations"])["dataframe_records"]),
     ]
     assert set(msgspec.json.decode(made["invocations"])) <= set(invocations.FORMS)
+    frames += [] if table is None else [csvtext.read_table(table.encode(), reader)]
     for frame in frames:
         check(frame, reader.schema)
         assert frame.rows == 1

@@ -150,9 +150,7 @@ def test_a_parameter_says_which_texts_are_missing(raw: bool) -> None:
     days = read_texts("1", ["2024-01-31", ""], Kind.DATETIME, raw=raw)
     assert days.is_missing().tolist() == [False, True]
     for said in ("", "3", "-1", "a", "1,,2", "0, 1", "1" * 400):
-        with pytest.raises(
-            InvalidRequest, match="positions of elements from 0 to 2"
-        ):
+        with pytest.raises(InvalidRequest, match="positions of elements from 0 to 2"):
             read_texts(said, ["", "", ""], raw=raw)
     with pytest.raises(InvalidRequest, match="element 1 is said to be missing, but is a text"):
         read_texts("0,1", ["", "UA"], raw=raw)
