@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -19,10 +19,14 @@ from modelyard.domain.frame import Answers, Frame
 from modelyard.domain.records import row_id
 from modelyard.domain.schema import Scalar, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, ModelyardError, Rejected, ServiceUnreachable
-from modelyard.protocol import oip
+from modelyard.protocol import arrow, oip
+from modelyard.protocol.media import ARROW, JSON
 
-ROWS_A_REQUEST = 5000
-"""Longer tables are sent in pieces of this many rows."""
+ARROW_ROWS = 500
+"""Tables from here on go and come as Arrow streams, which are read faster than JSON; shorter ones are not."""
+
+ROWS_A_REQUEST, CELLS_A_REQUEST = 50_000, 1_000_000
+"""Larger tables are sent in pieces."""
 
 _TRIES = 3
 
@@ -176,17 +180,31 @@ class Client:
 
     def _ask(self, known: _Known, frame: Frame, outputs: list[str] | None) -> Answers:
         path = _path(known.deployment, int(known.version) if known.pinned else None) + "/infer"
+        ask = self._ask_json if frame.rows < ARROW_ROWS else self._ask_arrow
         pieces, ids = [], []
-        for start in range(0, max(frame.rows, 1), ROWS_A_REQUEST):
-            piece = frame.take(slice(start, start + ROWS_A_REQUEST))
-            body = self._raw("POST", path, oip.write_request(piece, known.schema, outputs=outputs))
-            if oip.version_of(body) != known.version:
-                raise _OtherVersion
-            response = oip.read_response(body, known.schema)
-            pieces.append(response.answers)
-            ids += [row_id(response.prediction_id, row, piece.rows) for row in range(piece.rows)]
+        for start, piece in _pieces(frame):
+            try:
+                answers, prediction_id = ask(path, known, piece, outputs)
+            except InvalidInput as error:
+                raise _at(start, error) from None
+            pieces.append(answers)
+            ids += [row_id(prediction_id, row, piece.rows) for row in range(piece.rows)]
         self.last_prediction_ids = ids
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _ask_json(self, path: str, known: _Known, frame: Frame, outputs: list[str] | None) -> tuple[Answers, str]:
+        body = self._raw("POST", path, oip.write_request(frame, known.schema, outputs=outputs))
+        if oip.version_of(body) != known.version:
+            raise _OtherVersion
+        response = oip.read_response(body, known.schema)
+        return response.answers, response.prediction_id
+
+    def _ask_arrow(self, path: str, known: _Known, frame: Frame, outputs: list[str] | None) -> tuple[Answers, str]:
+        body = self._raw("POST", path, arrow.write_request(frame, known.schema, outputs=outputs), ARROW)
+        version, prediction_id = arrow.facts_of(body)
+        if version != known.version:
+            raise _OtherVersion
+        return arrow.read_response(body, known.schema), prediction_id
 
     def _get(self, path: str) -> Any:
         return _document(self._raw("GET", path))
@@ -194,20 +212,36 @@ class Client:
     def _post(self, path: str, body: bytes) -> Any:
         return _document(self._raw("POST", path, body))
 
-    def _raw(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        response = self._send(method, path, body)
+    def _raw(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> bytes:
+        response = self._send(method, path, body, content_type)
         if response.status_code != 200:
             raise error_from(response.status_code, response.content)
         return response.content
 
-    def _send(self, method: str, path: str, body: bytes | None = None) -> httpx.Response:
-        headers = {"content-type": "application/json"} if body is not None else {}
+    def _send(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> httpx.Response:
+        headers = {"content-type": content_type} if body is not None else {}
         try:
             return self._http.request(method, path, content=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServiceUnreachable(
                 f"no server answers at {self.url} ({error}); is `modelyard up` running?"
             ) from error
+
+
+def _at(start: int, error: InvalidInput) -> InvalidInput:
+    """The error of a piece that begins at row `start`."""
+    if not start or error.row is None:
+        return error
+    row = start + error.row
+    return InvalidInput(f"row {row} of the table: {error}, counted from {start}", column=error.column, row=row)
+
+
+def _pieces(frame: Frame) -> Iterator[tuple[int, Frame]]:
+    """The table in pieces that a server takes, with their first rows' positions; one without rows is a piece too."""
+    cells = sum(vector.values.size for vector in frame.columns.values()) / max(frame.rows, 1)
+    size = max(min(ROWS_A_REQUEST, int(CELLS_A_REQUEST / max(cells, 1))), 1)
+    for start in range(0, max(frame.rows, 1), size):
+        yield start, frame.take(slice(start, start + size))
 
 
 def _path(deployment: str, version: int | None) -> str:

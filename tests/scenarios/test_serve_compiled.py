@@ -245,6 +245,29 @@ def test_the_client_gives_back_what_the_estimator_would(server: ServingProcess) 
         assert len(set(client.last_prediction_ids)) == 6000
 
 
+def test_long_tables_go_as_arrow_streams_with_the_numbers_of_json(
+    server: ServingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = pd.concat([TABLE] * 1000, ignore_index=True)
+    with my.Client(server.url) as client:
+        told = client.answers("live", long)
+        ids = client.last_prediction_ids
+        monkeypatch.setattr("modelyard.client.CELLS_A_REQUEST", 4 * 700)
+        assert np.array_equal(client.predict_proba("live", long), told["predict_proba"])
+        with pytest.raises(InvalidInput, match=r"row 2001 of the table: column 'x1', row 601: .* missing") as caught:
+            client.predict("live", long.assign(x1=[np.nan if row == 2001 else 1.0 for row in range(3000)]))
+        assert (caught.value.column, caught.value.row) == ("x1", 2001)
+        monkeypatch.setattr("modelyard.client.ARROW_ROWS", 10**9)
+        in_json = client.answers("live", long)
+    assert list(told) == list(in_json)
+    assert all(np.array_equal(told[name], in_json[name]) and told[name].dtype == in_json[name].dtype for name in told)
+    home = server.log.parent / "home"
+    assert until(
+        lambda: [one for one in read(home / "records") if (one.form, one.rows) == ("arrow", 3000)], "the record"
+    )
+    assert len(set(ids)) == 3000
+
+
 def test_the_client_raises_the_server_s_errors(server: ServingProcess) -> None:
     with my.Client(server.url) as client:
         with pytest.raises(DeploymentNotFound, match="there are: live"):

@@ -4,6 +4,8 @@ A request has one field a column, found by name. A null is missing, as NaN is; t
 array is lists of numbers, of fixed size or not. What was sent as another type is taken if it is exact in the column's
 own, and refused by row otherwise, as in the other forms.
 
+The schema's metadata may name the outputs that are wanted (`OUTPUTS`); without them all are sent.
+
 An answer has a list of fixed size where an output has several numbers a row; the field's metadata name the classes.
 The schema's metadata say which version answered and under which prediction id.
 
@@ -26,6 +28,7 @@ import numpy as np
 from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import Column, Kind, Output, Scalar, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, TooLarge
+from modelyard.protocol.rows import checked_outputs
 from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
 from modelyard.protocol.values import class_key, convert, expected, has_zone, write_values
 
@@ -34,6 +37,9 @@ LARGEST = 64 * 1024 * 1024
 
 MOST_CELLS = 64 * 1024 * 1024
 """The most values of all columns together: nulls take no bytes at all in a stream."""
+
+OUTPUTS = b"modelyard.outputs"
+"""In a request's metadata: the names of the wanted outputs as a JSON list."""
 
 CLASSES = b"modelyard.classes"
 """In an output field's metadata: the classes of its numbers as a JSON list, in order."""
@@ -51,6 +57,7 @@ _DAYS: dict[str, tuple[np.dtype[Any], int]] = {
     "date64[ms]": (np.dtype(np.int64), 10**6),
 }
 _NAT = -(2**63)
+_NAMES = msgspec.json.Decoder(list[str])
 
 
 @cache
@@ -78,7 +85,15 @@ def read_request(body: bytes, reader: TableReader) -> Call:
         for name, reading in reader.by_name.items():
             at = names.index(name)
             read[name] = _vector(_Field.of(schema.field(at), batches, at), reading, rows)
-    return Call(Frame(read, rows))
+        wanted = (schema.metadata or {}).get(OUTPUTS)
+    return Call(Frame(read, rows), None if wanted is None else _wanted(wanted, reader.schema))
+
+
+def _wanted(names: bytes, schema: Schema) -> tuple[str, ...] | None:
+    try:
+        return checked_outputs(_NAMES.decode(names), schema)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise InvalidRequest(f"{OUTPUTS.decode()} in the Arrow schema has to be a JSON list of texts") from None
 
 
 def _check_names(names: Sequence[str], reader: TableReader) -> None:
@@ -425,6 +440,16 @@ def _plain_views(array: Any) -> Array:
     return np.frombuffer(buffer, np.int32, 4 * len(array), array.offset * 16).reshape(-1, 4)
 
 
+def write_request(frame: Frame, schema: Schema, *, outputs: Sequence[str] | None = None) -> bytes:
+    """A request for `frame` as a stream of one batch, every value exact; what is missing is null, or NaN in floats."""
+    arrow = _arrow()
+    vectors = [(column, frame[column.name]) for column in schema.columns]
+    arrays = [_array(vector.values, column.dtype, vector.missing) for column, vector in vectors]
+    fields = [arrow.field(column.name, array.type) for (column, _), array in zip(vectors, arrays, strict=True)]
+    facts = None if outputs is None else {OUTPUTS: msgspec.json.encode(list(outputs))}
+    return _stream(arrays, arrow.schema(fields, metadata=facts))
+
+
 # Answers.
 
 
@@ -437,7 +462,7 @@ def write_response(answers: Answers, schema: Schema, source: Source) -> bytes:
     arrays, fields = [], []
     for name, values in answers.items():
         output = schema.output(name)
-        array = _array(values, output)
+        array = _array(values, output.dtype)
         arrays.append(array)
         fields.append(arrow.field(name, array.type, metadata=_note(output, values)))
     facts = {
@@ -445,10 +470,15 @@ def write_response(answers: Answers, schema: Schema, source: Source) -> bytes:
         "modelyard.version": str(source.version),
         "modelyard.prediction_id": source.prediction_id,
     }
-    whole = arrow.schema(fields, metadata=facts)
+    return _stream(arrays, arrow.schema(fields, metadata=facts))
+
+
+def _stream(arrays: Sequence[Any], schema: Any) -> bytes:
+    """A stream of one batch."""
+    arrow = _arrow()
     sink = arrow.BufferOutputStream()
-    with arrow.ipc.new_stream(sink, whole, options=arrow.ipc.IpcWriteOptions(use_threads=False)) as stream:
-        stream.write_batch(arrow.RecordBatch.from_arrays(arrays, schema=whole))
+    with arrow.ipc.new_stream(sink, schema, options=arrow.ipc.IpcWriteOptions(use_threads=False)) as stream:
+        stream.write_batch(arrow.RecordBatch.from_arrays(arrays, schema=schema))
     body: bytes = sink.getvalue().to_pybytes()
     return body
 
@@ -459,22 +489,23 @@ def _note(output: Output, values: Array) -> dict[bytes, bytes] | None:
     return {CLASSES: msgspec.json.encode(output.classes)} if len(output.classes) == values.shape[1] else None
 
 
-def _array(values: Array, output: Output) -> Any:
-    """Values of shape ``(rows, *shape)`` as lists of fixed size within each other."""
+def _array(values: Array, dtype: str, missing: Array | None = None) -> Any:
+    """Values of shape ``(rows, *shape)`` as lists of fixed size within each other, null where `missing`."""
     arrow = _arrow()
     flat = np.ascontiguousarray(values).reshape(-1)
     kind = flat.dtype.kind
+    there = None if missing is None else _packed(~missing.reshape(-1))
     if kind == "O":
         array = arrow.array(flat.tolist(), arrow.string())
     elif kind == "M":
         stamps = flat.astype("datetime64[ns]")
         bits = _packed(~np.isnat(stamps))
-        zone = arrow.timestamp("ns", tz="UTC" if has_zone(output.dtype) else None)
+        zone = arrow.timestamp("ns", tz="UTC" if has_zone(dtype) else None)
         array = arrow.Array.from_buffers(zone, len(flat), [bits, arrow.py_buffer(stamps.view(np.int64))])
     elif kind == "b":
-        array = arrow.Array.from_buffers(arrow.bool_(), len(flat), [None, _packed(flat)])
+        array = arrow.Array.from_buffers(arrow.bool_(), len(flat), [there, _packed(flat)])
     else:
-        array = arrow.Array.from_buffers(arrow.from_numpy_dtype(flat.dtype), len(flat), [None, arrow.py_buffer(flat)])
+        array = arrow.Array.from_buffers(arrow.from_numpy_dtype(flat.dtype), len(flat), [there, arrow.py_buffer(flat)])
     for depth in range(values.ndim - 1, 0, -1):
         array = arrow.Array.from_buffers(
             arrow.list_(array.type, values.shape[depth]), prod(values.shape[:depth]), [None], children=[array]
@@ -484,6 +515,17 @@ def _array(values: Array, output: Output) -> Any:
 
 def _packed(bits: Array) -> Any:
     return _arrow().py_buffer(np.packbits(bits, bitorder="little"))
+
+
+def facts_of(body: bytes) -> tuple[str, str]:
+    """The version that a response is from and its prediction id, whatever its outputs are.
+
+    Raises:
+        InvalidRequest: when it is not an Arrow stream.
+    """
+    with _guarded():
+        said = _arrow().ipc.open_stream(body).schema.metadata or {}
+    return said.get(b"modelyard.version", b"").decode(), said.get(b"modelyard.prediction_id", b"").decode()
 
 
 def read_response(body: bytes, schema: Schema) -> Answers:

@@ -56,6 +56,36 @@ def test_every_frame_arrives_as_it_was(frame: Frame) -> None:
         assert same(arrow.read_request(body, READER).frame, frame)
 
 
+@given(frames())
+def test_every_frame_that_is_written_is_read_again(frame: Frame) -> None:
+    call = arrow.read_request(arrow.write_request(frame, MIXED, outputs=["predict_proba"]), READER)
+    assert same(call.frame, frame)
+    assert call.outputs == ("predict_proba",)
+
+
+def test_arrays_that_are_written_are_read_again() -> None:
+    reader = TableReader(ARRAY)
+    frame = reader.records([[1, 2.5, None], [4, 5, 6]])
+    call = arrow.read_request(arrow.write_request(frame, ARRAY), reader)
+    assert same(call.frame, frame)
+    assert call.outputs is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (b'["predict", "tmp"]', "unknown output the text 'tmp'; there are: predict, predict_proba"),
+        (b'["predict", "predict"]', "twice"),
+        (b'{"predict": 1}', "has to be a JSON list of texts"),
+        (b"\xff", "has to be a JSON list of texts"),
+    ],
+)
+def test_wanted_outputs_that_are_not_there_are_refused(wanted: bytes, says: str) -> None:
+    table = to_arrow(READER.records([ROW]), MIXED).replace_schema_metadata({arrow.OUTPUTS: wanted})
+    with pytest.raises(InvalidRequest, match=says):
+        arrow.read_request(stream(table), READER)
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "read"),
     [
