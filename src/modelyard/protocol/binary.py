@@ -1,4 +1,4 @@
-"""Tensors as raw bytes: the binary extension of the Open Inference Protocol.
+"""Tensors as raw bytes, over HTTP (the binary extension of the Open Inference Protocol) and gRPC, and typed lists.
 
 Little-endian, row-major, without padding. ``BOOL`` is one byte, 0 or 1; every element of ``BYTES`` has its length
 before it, in four bytes. Raw bytes know no null: NaN is missing in floating-point tensors, as everywhere, and a column
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -17,84 +18,128 @@ import numpy as np
 from modelyard.domain.frame import Array, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind
 from modelyard.errors import InvalidInput, InvalidRequest
-from modelyard.protocol.missing import with_missing
-from modelyard.protocol.table import ColumnReader
-from modelyard.protocol.values import convert, write_values
+from modelyard.protocol.missing import positions, with_missing
+from modelyard.protocol.table import ColumnReader, checked_shape
+from modelyard.protocol.values import convert, read_values, write_values
 
-_KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind not in (Kind.DATETIME, Kind.STRING)}
+KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
+"""The kind of the elements of each datatype; the half formats become single precision."""
+
+HALVES = ("FP16", "BF16")
+
 _DTYPES = {
-    **{
-        name: np.dtype(np.uint8) if kind is Kind.BOOL else kind.numpy.newbyteorder("<") for name, kind in _KINDS.items()
-    },
+    **{name: kind.numpy.newbyteorder("<") for name, kind in KINDS.items() if kind is not Kind.STRING},
+    "BOOL": np.dtype(np.uint8),
     "FP16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
 """How the elements of a tensor of fixed width lie in its bytes."""
 
-FIXED = {name: dtype for name, dtype in _DTYPES.items() if name not in ("BOOL", "FP16", "BF16")}
-"""The types whose bytes are a column's values as they are."""
+_PLAIN = {name: dtype for name, dtype in _DTYPES.items() if name not in ("BOOL", *HALVES)}
+"""Datatypes whose bytes are the values as they are."""
 
 _LENGTH = struct.Struct("<I")
 
 
 def read_raw(
-    raw: memoryview, datatype: str, shape: Sequence[int], reading: ColumnReader, inner: int, missing: Any = None
+    raw: bytes | memoryview, datatype: str, shape: Sequence[int], reading: ColumnReader, missing: Any = None
 ) -> Vector:
-    """A column of shape ``(elements,)`` from the bytes of its tensor, with `inner` elements a row.
-
-    `missing` is what the tensor says of its missing texts.
+    """One column from a tensor's bytes, flat whatever its shape. `missing` is what it says of its missing texts.
 
     Raises:
-        InvalidRequest: there is no such datatype.
-        InvalidInput: the bytes are not as many as the shape needs, or values do not fit the column exactly.
+        InvalidInput: when shape, length, datatype or an element does not fit the column exactly.
+        InvalidRequest: for a datatype that is not of the protocol.
 
     >>> from modelyard.protocol.values import reader_of
-    >>> age = Column("age", Kind.INT64, nullable=False, dtype="int64")
-    >>> read_raw(memoryview(bytes([41, 0, 42, 0])), "INT16", [2], ColumnReader(age, "INT64", reader_of(age)), 1).values
-    array([41, 42])
+    >>> temp = Column("temp", Kind.FLOAT64, nullable=True, dtype="float64")
+    >>> read_raw(bytes(8), "FP64", [1], ColumnReader(temp, "FP64", reader_of(temp))).values
+    array([0.])
     """
-    column, count = reading.column, prod(shape)
+    column = reading.column
+    if datatype == reading.datatype and len(shape) == 1 and not column.shape and datatype in _PLAIN:
+        dtype = _PLAIN[datatype]
+        if shape[0] > 0 and len(raw) == shape[0] * dtype.itemsize:
+            return Vector(np.frombuffer(raw, dtype).copy())
+    inner, sent = leaves_a_row(column, shape), sent_kind(datatype, column)
+    count = prod(shape)
     if datatype == "BYTES":
-        if reading.datatype != "BYTES":
-            raise _other_datatype(column, datatype)
         texts = texts_of(bytes(raw), count, column, inner)
         return reading.read(texts if missing is None else with_missing(texts, missing, column.name), inner)
-    dtype = _DTYPES.get(datatype)
-    if dtype is None:
-        there = ", ".join([*_KINDS, "BYTES", "FP16", "BF16"])
-        raise InvalidRequest(f"tensor {column.name!r}: unknown datatype {datatype[:40]!r}; there are: {there}")
-    if count * dtype.itemsize != len(raw):
+    dtype = _DTYPES[datatype]
+    if len(raw) != count * dtype.itemsize:
         raise InvalidInput(
             f"tensor {column.name!r}: {datatype} of shape {list(shape)} has {count * dtype.itemsize} bytes, "
             f"got {len(raw)}",
             column=column.name,
         )
-    values = np.frombuffer(raw, dtype)
-    if datatype == reading.datatype and datatype != "BOOL":
-        # A copy, since the bytes may lie anywhere and models may write to their columns.
-        return Vector(values.astype(column.kind.numpy))
-    return _converted(values, datatype, column, inner)
+    # A copy, since bytes cannot be written to and models may do so.
+    values = _decoded(np.frombuffer(raw, dtype).copy(), datatype, column, inner)
+    return Vector(values) if sent is column.kind else convert(Vector(values), sent, column, inner)
 
 
-def _converted(values: Array, datatype: str, column: Column, inner: int) -> Vector:
-    sent = _KINDS.get(datatype, Kind.FLOAT32)
+def read_leaves(leaves: Sequence[Any], datatype: str, shape: Sequence[int], reading: ColumnReader) -> Vector:
+    """One column from a tensor's elements, texts for ``BYTES``; flat whatever its shape.
+
+    Raises:
+        InvalidInput, InvalidRequest: as `read_raw`.
+    """
+    column = reading.column
+    inner, sent = leaves_a_row(column, shape), sent_kind(datatype, column)
+    if len(leaves) != prod(shape):
+        raise InvalidInput(
+            f"tensor {column.name!r}: shape {list(shape)} has {prod(shape)} elements, data has {len(leaves)}",
+            column=column.name,
+        )
+    if sent is column.kind:
+        return reading.read(leaves, inner)
+    return convert(read_values(leaves, replace(column, kind=sent), inner), sent, column, inner)
+
+
+def sent_kind(datatype: str, column: Column) -> Kind:
+    """The kind of a tensor's elements, if such may be tried for the column.
+
+    Raises:
+        InvalidRequest: there is no such datatype.
+        InvalidInput: the column takes another sort of values.
+
+    >>> sent_kind("BF16", Column("x", Kind.FLOAT64, nullable=False, dtype="float64"))
+    <Kind.FLOAT32: 'float32'>
+    """
+    sent = Kind.FLOAT32 if datatype in HALVES else KINDS.get(datatype)
+    if sent is None:
+        there = ", ".join([*KINDS, *HALVES])
+        raise InvalidRequest(f"tensor {column.name!r}: unknown datatype {datatype[:40]!r}; there are: {there}")
+    if sent is Kind.STRING and column.kind is Kind.DATETIME:
+        return Kind.DATETIME
     if sent is not column.kind and not (_is_number(sent) and _is_number(column.kind)):
-        raise _other_datatype(column, datatype)
-    if sent is Kind.BOOL:
-        return Vector(booleans(values, column, inner))
-    if datatype == "BF16":
-        values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return convert(Vector(values.astype(sent.numpy)), sent, column, inner)
+        raise InvalidInput(
+            f"column {column.name!r}: expected datatype {OIP_DATATYPE[column.kind]}, got {datatype}", column=column.name
+        )
+    return sent
 
 
-def _is_number(kind: Kind) -> bool:
-    return kind.is_integer or kind.is_float
+def leaves_a_row(column: Column, shape: Sequence[int]) -> int:
+    """The number of elements a row of a tensor of that shape.
 
+    Raises:
+        InvalidInput: when it is not a shape of the column.
 
-def _other_datatype(column: Column, datatype: str) -> InvalidInput:
-    return InvalidInput(
-        f"column {column.name!r}: expected datatype {OIP_DATATYPE[column.kind]}, got {datatype}", column=column.name
-    )
+    >>> leaves_a_row(Column("X", Kind.FLOAT64, True, "float64", shape=(3,)), [2, 3])
+    3
+    """
+    trailing = column.shape
+    if not trailing and len(shape) == 2 and shape[1] == 1:
+        checked_shape(shape, column.name)
+        return 1
+    if len(shape) != len(trailing) + 1 or any(
+        wanted not in (-1, size) for wanted, size in zip(trailing, shape[1:], strict=True)
+    ):
+        wanted = ", ".join(["n", *("any" if size == -1 else str(size) for size in trailing)])
+        also = "" if trailing else " or [n, 1]"
+        raise InvalidInput(
+            f"tensor {column.name!r}: expected shape [{wanted}]{also}, got {list(shape)}", column=column.name
+        )
+    return max(prod(checked_shape(shape, column.name)[1:]), 1)
 
 
 def booleans(values: Array, column: Column, inner: int) -> Array:
@@ -186,13 +231,26 @@ def row_shape(size: int, reading: ColumnReader) -> list[int]:
     return [1, *(abs(each) for each in sizes)]
 
 
-def raw_of(array: Array, dtype: str = "") -> bytes | None:
-    r"""An output's array as raw bytes; None when a text or datetime in it is missing, which raw bytes cannot say.
+def write_raw(array: Array, dtype: str = "") -> tuple[bytes, str]:
+    r"""An array's bytes, and what is to be said of the texts and datetimes that are missing, which are empty there.
 
-    >>> raw_of(np.array(["ab", "c"], dtype=object)), raw_of(np.array([True, False]))
-    (b'\x02\x00\x00\x00ab\x01\x00\x00\x00c', b'\x01\x00')
+    >>> write_raw(np.array(["ab", None], dtype=object))
+    (b'\x02\x00\x00\x00ab\x00\x00\x00\x00', '1')
     """
     if array.dtype.kind not in "OM":
-        return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = write_values(array, dtype)
-    return None if None in texts else b"".join(with_length(text.encode()) for text in texts)
+        return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), ""
+    values = write_values(array, dtype)
+    texts = [("" if text is None else str(text)).encode() for text in values]
+    return b"".join(map(with_length, texts)), positions(values)
+
+
+def _decoded(values: Array, datatype: str, column: Column, inner: int) -> Array:
+    if datatype == "FP16":
+        return values.astype(np.float32)
+    if datatype == "BF16":
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return booleans(values, column, inner) if datatype == "BOOL" else values
+
+
+def _is_number(kind: Kind) -> bool:
+    return kind.is_integer or kind.is_float

@@ -21,7 +21,16 @@ from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Output, Schema, Seen
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol import jsontext
-from modelyard.protocol.binary import FIXED, raw_of, read_raw, row_shape, with_length
+from modelyard.protocol.binary import (
+    HALVES,
+    KINDS,
+    leaves_a_row,
+    read_raw,
+    row_shape,
+    sent_kind,
+    with_length,
+    write_raw,
+)
 from modelyard.protocol.classification import PARAMETER, is_classified, wanted_classes
 from modelyard.protocol.infer import (
     InferRequest,
@@ -51,8 +60,6 @@ LENGTH_HEADER = "inference-header-content-length"
 """Header with the length of the JSON part of a body that goes on with tensors."""
 
 _NONE: frozenset[str] = frozenset()
-_KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
-_HALVES = ("FP16", "BF16")
 
 
 def read_request(body: bytes, reader: TableReader, json_length: int | None = None) -> Call:
@@ -106,21 +113,6 @@ class _Tail:
 
     def __init__(self, rest: memoryview) -> None:
         self.rest = rest
-
-    def quick(self, tensor: InputTensor, reading: ColumnReader) -> Vector | None:
-        """The column of a tensor of its own type that is as long as it says; None leaves all else to slower ways."""
-        dtype, shape, size = FIXED.get(tensor.datatype), tensor.shape, (tensor.parameters or {}).get(BINARY_SIZE)
-        if dtype is None or tensor.datatype != reading.datatype or len(shape) != 1 or reading.column.shape:
-            return None
-        if MISSING in (tensor.parameters or {}):
-            return None
-        if tensor.data is not None or type(size) is not int or size != shape[0] * dtype.itemsize or size < 1:
-            return None
-        if size > len(self.rest):
-            return None
-        vector = Vector(np.frombuffer(self.rest, dtype, shape[0]).copy())
-        self.rest = self.rest[size:]
-        return vector
 
     def take(self, tensor: InputTensor) -> memoryview:
         size = (tensor.parameters or {}).get(BINARY_SIZE)
@@ -207,8 +199,7 @@ def _frame(tensors: Sequence[InputTensor], reader: TableReader, tail: _Tail | No
         if data and tensor.parameters is None and reading.is_usual(tensor.datatype, tensor.shape, data):
             vector, count = reading.read(data, 1), len(data)
         else:
-            quick = None if tail is None or tensor.parameters is None else tail.quick(tensor, reading)
-            vector = _vector(tensor, reading, tail) if quick is None else quick
+            vector = _vector(tensor, reading, tail)
             count = len(vector.values)
         if rows != count:
             if rows != -1:
@@ -230,7 +221,7 @@ def _vector(tensor: InputTensor, reading: ColumnReader, tail: _Tail | None) -> V
     if tensor.parameters or tensor.data is None:
         tensor = _plain(tensor)
     shape, column = tensor.shape, reading.column
-    inner = _leaves_a_row(tensor, column)
+    inner = leaves_a_row(column, shape)
     leaves: Sequence[Any] = tensor.data or []
     if len(shape) != 1 or shape[0] != len(leaves) or list in set(map(type, leaves)):
         leaves = flatten(leaves, checked_shape(shape, tensor.name), f"tensor {tensor.name!r}")
@@ -244,34 +235,14 @@ def _binary(tensor: InputTensor, reading: ColumnReader, tail: _Tail | None) -> V
         raise InvalidRequest(f"tensor {tensor.name!r} has {BINARY_SIZE}, but the header {LENGTH_HEADER} is not there")
     if tensor.data is not None:
         raise InvalidRequest(f"tensor {tensor.name!r} has data as JSON and {BINARY_SIZE}; send one of them")
-    shape, column = tensor.shape, reading.column
-    inner = _leaves_a_row(tensor, column)
+    shape = tensor.shape
+    leaves_a_row(reading.column, shape)
     raw = tail.take(tensor)
     said = (tensor.parameters or {}).get(MISSING)
     if said is not None and tensor.datatype != "BYTES":
         raise only_of_texts(tensor.datatype, tensor.name)
-    vector = read_raw(raw, tensor.datatype, checked_shape(shape, tensor.name), reading, inner, said)
-    return shaped(vector, shape) if column.shape else vector
-
-
-def _leaves_a_row(tensor: InputTensor, column: Column) -> int:
-    shape = tensor.shape
-    plain = not column.shape and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
-    return 1 if plain else _inner(tensor, column)
-
-
-def _inner(tensor: InputTensor, column: Column) -> int:
-    """The number of leaves a row of a tensor; raises when its shape is not the column's."""
-    fits = len(tensor.shape) == len(column.shape) + 1 and all(
-        wanted in (-1, size) for wanted, size in zip(column.shape, tensor.shape[1:], strict=True)
-    )
-    if not fits:
-        wanted = ", ".join(["n", *("any" if size == -1 else str(size) for size in column.shape)])
-        also = "" if column.shape else " or [n, 1]"
-        raise InvalidInput(
-            f"tensor {tensor.name!r}: expected shape [{wanted}]{also}, got {tensor.shape}", column=column.name
-        )
-    return max(prod(tensor.shape[1:]), 1)
+    vector = read_raw(raw, tensor.datatype, shape, reading, said)
+    return shaped(vector, shape) if reading.column.shape else vector
 
 
 def _plain(tensor: InputTensor) -> InputTensor:
@@ -299,18 +270,10 @@ def _from_base64(text: Any, name: str, position: int) -> Any:
 
 
 def _read_as(datatype: str, leaves: Sequence[Any], column: Column, inner: int) -> Vector:
-    if datatype in _HALVES:
-        vector = read_values(leaves, replace(column, kind=Kind.FLOAT32), inner)
-        return convert(Vector(_rounded(vector.values, datatype, column, inner)), Kind.FLOAT32, column, inner)
-    sent = _KINDS.get(datatype)
-    if sent is None:
-        raise InvalidRequest(
-            f"tensor {column.name!r}: unknown datatype {datatype[:40]!r}; there are: {', '.join([*_KINDS, *_HALVES])}"
-        )
-    if Kind.STRING in (sent, column.kind) or Kind.BOOL in (sent, column.kind) or column.kind is Kind.DATETIME:
-        raise InvalidInput(
-            f"column {column.name!r}: expected datatype {OIP_DATATYPE[column.kind]}, got {datatype}", column=column.name
-        )
+    sent = sent_kind(datatype, column)
+    if datatype in HALVES:
+        vector = read_values(leaves, replace(column, kind=sent), inner)
+        return convert(Vector(_rounded(vector.values, datatype, column, inner)), sent, column, inner)
     return convert(read_values(leaves, replace(column, kind=sent), inner), sent, column, inner)
 
 
@@ -374,11 +337,12 @@ def _response(
     for output_name, array in answers.items():
         output = schema.output(output_name)
         datatype, shape = OIP_DATATYPE[output.kind], list(array.shape)
-        raw = raw_of(array, output.dtype) if output_name in binary else None
-        if raw is not None:
-            parts.append(raw)
-            outputs.append(OutputTensor(output.name, datatype, shape, None, {BINARY_SIZE: len(raw)}))
-            continue
+        if output_name in binary:
+            raw, missing = write_raw(array, output.dtype)
+            if not missing:  # else it stays JSON, which says it in a way that every client knows
+                parts.append(raw)
+                outputs.append(OutputTensor(output.name, datatype, shape, None, {BINARY_SIZE: len(raw)}))
+                continue
         data = write_values(array, output.dtype)
         lossy = lossy or (array.dtype.kind == "f" and not all(map(isfinite, data)))
         outputs.append(OutputTensor(output.name, datatype, shape, data))
@@ -460,8 +424,8 @@ def _sent(tensor: OutputTensor) -> InputTensor:
 
 def _read_raw_output(tensor: OutputTensor, output: Output, raw: memoryview) -> Array:
     reading = reading_of(Column(output.name, output.kind, nullable=True, dtype=output.dtype))
-    inner = max(prod(tensor.shape[1:]), 1)
-    vector = read_raw(raw, tensor.datatype, checked_shape(tensor.shape, tensor.name), reading, inner)
+    flat = [prod(checked_shape(tensor.shape, tensor.name))]
+    vector = read_raw(raw, tensor.datatype, flat, reading)
     return vector.values.reshape(tuple(tensor.shape))
 
 
@@ -477,11 +441,11 @@ def opened(body: bytes, json_length: int) -> dict[str, Any]:
         if BINARY_SIZE not in (tensor.get("parameters") or {}):
             continue
         name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
-        kind = _KINDS.get(datatype, Kind.FLOAT32)
+        kind = KINDS.get(datatype, Kind.FLOAT32)
         reading = reading_of(Column(name, kind, nullable=True, dtype=kind.value))
         raw = tail.take(InputTensor(name, datatype, shape, None, tensor["parameters"]))
         said = tensor["parameters"].get(MISSING)
-        tensor["data"] = read_raw(raw, datatype, checked_shape(shape, name), reading, 1, said).values.tolist()
+        tensor["data"] = read_raw(raw, datatype, [prod(checked_shape(shape, name))], reading, said).values.tolist()
     return document
 
 

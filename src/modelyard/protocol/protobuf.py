@@ -15,12 +15,11 @@ from typing import Any, Literal
 from modelyard.domain.frame import Answers, Frame, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, PerSchema, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
-from modelyard.protocol.binary import text_of
+from modelyard.protocol.binary import HALVES, KINDS, read_leaves, read_raw, text_of, write_raw
 from modelyard.protocol.classification import PARAMETER, is_classified, wanted_classes
 from modelyard.protocol.missing import PARAMETER as MISSING
 from modelyard.protocol.missing import only_of_texts, positions, with_missing
 from modelyard.protocol.oip import SHARED_MEMORY, read_output, reading_of
-from modelyard.protocol.raw import HALVES, KINDS, read_leaves, read_raw, write_raw
 from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
 from modelyard.protocol.values import write_values
 
