@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: setup demo test lint faults fuzz estimators docs lock clean help
+.PHONY: setup demo test lint faults fuzz api estimators docs lock clean help
 
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/'
@@ -38,6 +38,9 @@ faults: $(READY) ## The long form of the fault tests: 500 kills under load and m
 
 fuzz: $(READY)   ## Fuzz the decoders of all bodies, a minute each; ARGS="--seconds 600 arrow_streams"
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
+api: $(READY)    ## Try the HTTP routes with what their OpenAPI document allows, a hundred requests each
+	MODELYARD_EXAMPLES=100 $(BIN)/pytest tests/scenarios/test_openapi.py $(ARGS)
 
 estimators: $(READY)  ## Pack and verify every scikit-learn estimator, XGBoost and LightGBM
 	$(BIN)/python -m benchmarks.estimators $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from serving_process import ControlPlane, ServingProcess, serving
 
 DESCRIBED = schemathesis.openapi.from_dict(msgspec.json.decode(document("0")))
 OPERATIONS: dict[str, Any] = {one.ok().label: one.ok() for one in DESCRIBED.get_all_operations()}
+EXAMPLES = int(os.environ.get("MODELYARD_EXAMPLES", "4"))
+"""Requests for each operation, twice each; the long form is ``make api``."""
+
 CHECKS: list[Any] = [
     status_code_conformance,
     content_type_conformance,
@@ -49,7 +53,7 @@ def test_every_answer_is_as_documented(label: str, server: ServingProcess) -> No
     asked = 0
 
     @settings(
-        max_examples=4,
+        max_examples=EXAMPLES,
         derandomize=True,
         database=None,
         deadline=None,
