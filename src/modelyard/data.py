@@ -1,4 +1,4 @@
-"""The front door of dataset versions, ``my.data``: snapshot, checkout, list, verify.
+"""The front door of dataset versions, ``my.data``: snapshot, checkout, list, verify, diff.
 
 ::
 
@@ -15,19 +15,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelyard.datasets.checking import Damage, damages
 from modelyard.datasets.checkout import check_out
-from modelyard.datasets.facts import Facts
+from modelyard.datasets.facts import Facts, Profile
 from modelyard.datasets.scan import find
 from modelyard.datasets.seen import Seen
-from modelyard.datasets.snapshot import Tell, silent, store_tree, take
+from modelyard.datasets.snapshot import Taken, Tell, require_unchanged, silent, store_tree, take
 from modelyard.domain.names import check_name
 from modelyard.home import Home
 from modelyard.registry.database import Database
 from modelyard.registry.datasets import Datasets, DatasetVersion, Draft
 
-__all__ = ["Damage", "DatasetVersion", "Snapshot", "checkout", "newest", "show", "snapshot", "verify", "versions"]
+if TYPE_CHECKING:
+    from modelyard.datasets.differing import DataDiff
+
+__all__ = [
+    "Damage",
+    "DatasetVersion",
+    "Snapshot",
+    "checkout",
+    "diff",
+    "newest",
+    "show",
+    "snapshot",
+    "verify",
+    "versions",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,8 @@ def snapshot(
     name: str,
     *,
     note: str = "",
+    key: Sequence[str] = (),
+    profile: bool = True,
     home: str | Path | Home | None = None,
     tell: Tell = silent,
 ) -> Snapshot:
@@ -64,6 +81,8 @@ def snapshot(
         source: A folder, a file or a glob pattern, or several of them. Links are followed.
         name: The dataset's name; it is made if it is not there.
         note: A line to keep with the version.
+        key: Columns that tell the rows of a table apart; differences to other versions are then found by it.
+        profile: Read tables and images too, and keep their columns, row counts and profiles with the version.
         home: Where the registry is; see `Home.locate`.
         tell: Called now and then with how far it is.
 
@@ -79,9 +98,14 @@ def snapshot(
     with _opened(home) as (place, datasets):
         files = find(sources)
         taken = take(files, datasets.store, Seen(place.cache / "datasets.db"), tell)
-        origin = {"kind": "files", "sources": [str(each) for each in sources]}
-        draft = Draft(taken.tree, store_tree(taken.tree, datasets.store), origin, Facts(), {}, _user(), note)
-        version, is_new = datasets.register(name, draft)
+        version = datasets.having(name, taken.tree.digest)
+        is_new = version is None
+        if version is None:
+            origin = {"kind": "files", "sources": [str(each) for each in sources]}
+            facts, counts = _described(datasets, place, name, taken, key) if profile else (Facts(), {})
+            tree_chunks = store_tree(taken.tree, datasets.store)
+            draft = Draft(taken.tree, tree_chunks, origin, facts, counts, _user(), note)
+            version, is_new = datasets.register(name, draft)
         return Snapshot(version, is_new, taken.unchanged, taken.read_bytes, taken.stored_bytes)
 
 
@@ -100,6 +124,33 @@ def checkout(
         version = datasets.version(ref)
         check_out(datasets.tree(version.ref), Path(directory), datasets.store, tell)
         return version
+
+
+def diff(before: str, after: str, *, key: Sequence[str] = (), home: str | Path | Home | None = None) -> DataDiff:
+    """What differs between two versions: files, and of tables columns, types, rows and distributions.
+
+    Args:
+        before: The version to start from, such as ``flights@1``.
+        after: The other version; it may be of another dataset.
+        key: Columns that tell rows apart. Without them the key that was given with a snapshot is taken; where there is
+            none, whole rows are compared.
+        home: Where the registry is; see `Home.locate`.
+
+    Raises:
+        DatasetNotFound, VersionNotFound: there is no such version.
+        InvalidRequest: no table that differs has the columns of `key`.
+        DataDamaged: content that is needed is not what was stored.
+    """
+    from modelyard.datasets.comparing import Side, compare
+    from modelyard.datasets.describing import Described
+
+    with _opened(home) as (place, datasets):
+        sides = []
+        for ref in (before, after):
+            version = datasets.version(ref)
+            described = Described(version.facts, datasets.profile(version.ref))
+            sides.append(Side(version.ref, datasets.tree(version.ref), described))
+        return compare(sides[0], sides[1], datasets.store, place.cache, key)
 
 
 def verify(ref: str, *, home: str | Path | Home | None = None, tell: Tell = silent) -> tuple[Damage, ...]:
@@ -137,6 +188,17 @@ def newest(*, home: str | Path | Home | None = None) -> tuple[DatasetVersion, ..
     """The newest version of every dataset, by name."""
     with _opened(home) as (_, datasets):
         return datasets.newest()
+
+
+def _described(datasets: Datasets, home: Home, name: str, taken: Taken, key: Sequence[str]) -> tuple[Facts, Profile]:
+    """Tables and images are read where they lie, not from the store."""
+    from modelyard.datasets.describing import Described, describe
+
+    before = datasets.before(name)
+    places = {file.name: file.path for file in taken.files}
+    described = describe(taken.tree, places, home.cache, key, None if before is None else Described(*before))
+    require_unchanged(taken.files)
+    return described.facts, described.profile
 
 
 @contextmanager

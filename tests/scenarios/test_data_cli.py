@@ -122,3 +122,31 @@ def test_mistakes_are_explained(terminal: Terminal, words: list[str], code: int,
 def test_an_empty_registry_says_how_to_begin(terminal: Terminal) -> None:
     assert "modelyard data snapshot" in terminal("data", "list").stdout
     assert terminal.json("data", "list") == {"versions": []}
+
+
+def test_what_changed_between_versions_is_shown(terminal: Terminal, flights: Path, tmp_path: Path) -> None:
+    key = "year,month,day,sched_dep_time,carrier,flight,origin,tailnum"
+    terminal("data", "snapshot", flights, "--name", "flights", "--key", key)
+    header, *lines = (flights / "flights.csv").read_text().splitlines()
+    at = header.split(",").index("dep_delay")
+    late = []
+    for number, line in enumerate(lines[10:]):
+        cells = line.split(",")
+        if number % 2 and cells[at] != "NA":
+            cells[at] = str(int(cells[at]) + 30)
+        late.append(",".join(cells))
+    (flights / "flights.csv").write_text("\n".join([header, *late]) + "\n")
+    terminal("data", "snapshot", flights, "--name", "flights")
+
+    report = tmp_path / "changes.html"
+    found = terminal.json("data", "diff", "flights@1", "flights@2", "--html", report)
+    assert (found["files"]["changed"], found["tables_same"]) == (["flights.csv"], ["airlines", "weather"])
+    (table,) = found["tables"]
+    assert (table["name"], table["rows"]["removed"], table["rows"]["added"]) == ("flights", 10, 0)
+    assert table["rows"]["changed_by_column"] == {"dep_delay": table["rows"]["changed"]}
+    assert [move["column"] for move in table["moves"] if move["moved"]] == ["dep_delay"]
+    assert "<svg" in report.read_text()
+    text = terminal("data", "diff", "flights@1", "flights@2").stdout
+    assert "10 removed" in text
+    assert "dep_delay" in text
+    assert "the same, byte for byte" in terminal("data", "diff", "flights@1", "flights@1").stdout

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from modelyard.bundle import code, environment, golden, layout, native, profile
+from modelyard.bundle import code, environment, golden, layout, native
 from modelyard.bundle.card import card
 from modelyard.bundle.compile import compile_estimator, known_categories
 from modelyard.bundle.drawing import mixed_rows
@@ -24,6 +24,7 @@ from modelyard.bundle.native import InProcess, NativeFiles
 from modelyard.bundle.probe import base_row, probe
 from modelyard.bundle.rehearsal import check_as_given, check_each_for_itself
 from modelyard.bundle.schema import infer_columns, sample_frame
+from modelyard.domain import profile
 from modelyard.domain.checks import offences
 from modelyard.domain.frame import Answers, Frame
 from modelyard.domain.golden import GoldenSet

@@ -14,6 +14,8 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 if TYPE_CHECKING:
     from modelyard.data import DatasetVersion, Snapshot
     from modelyard.datasets.checking import Damage
+    from modelyard.datasets.differing import DataDiff
+    from modelyard.datasets.facts import TableFacts
     from modelyard.datasets.snapshot import Tell
 
 app = typer.Typer()
@@ -33,6 +35,8 @@ def snapshot(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Folders, files or quoted glob patterns.")],
     name: Annotated[str, typer.Option("--name", help="The dataset; its next version is made.")],
     note: Annotated[str, typer.Option("--note", help="A line to keep with the version.")] = "",
+    key: Annotated[str, typer.Option("--key", metavar="A,B", help="Columns that tell the rows of a table apart.")] = "",
+    profile: Annotated[bool, typer.Option(help="Read tables and images too: columns, row counts, profiles.")] = True,
     as_json: Json = False,
 ) -> None:
     """Keep files as the next version of a dataset. Unchanged files are not read again, known content is not stored.
@@ -44,7 +48,7 @@ def snapshot(
     from modelyard import data
 
     with reported_errors(as_json), _progress("snapshot") as tell:
-        made = data.snapshot(paths, name, note=note, tell=tell)
+        made = data.snapshot(paths, name, note=note, key=_columns(key), profile=profile, tell=tell)
         document = {
             **_facts(made.version),
             "new": made.is_new,
@@ -107,6 +111,45 @@ def verify(ref: Ref, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@data_app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="NAME@A")],
+    after: Annotated[str, typer.Argument(metavar="NAME@B")],
+    key: Annotated[str, typer.Option("--key", metavar="A,B", help="Columns that tell the rows of a table apart.")] = "",
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report with plots.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What differs between two versions: files; columns, types, rows and distributions of tables.
+
+    Example: modelyard data diff flights@1 flights@2 --key flight_id --html changes.html
+    """
+    from modelyard import data
+
+    with reported_errors(as_json):
+        found = data.diff(before, after, key=_columns(key))
+        if html is not None:
+            _write_report(found, html)
+        emit(found, as_json, lambda: _print_diff(found, html))
+
+
+def _write_report(found: DataDiff, file: Path) -> None:
+    from modelyard.datasets.report import page
+    from modelyard.errors import Failed
+
+    try:
+        file.write_text(page(found), encoding="utf-8")
+    except OSError as error:
+        raise Failed(f"{file} cannot be written: {error.strerror}") from error
+
+
+def _print_diff(found: DataDiff, html: Path | None) -> None:
+    from modelyard.cli.differences import print_diff
+
+    print_diff(found)
+    if html is not None:
+        out.print(f"the report with plots is in {html}", markup=False)
+
+
 @contextmanager
 def _progress(what: str) -> Iterator[Tell]:
     """A bar on standard error where that is a terminal; nothing else."""
@@ -135,16 +178,35 @@ def _facts(version: DatasetVersion) -> dict[str, Any]:
         "files": version.files,
         "bytes": version.bytes,
         "origin": version.origin,
-        "tables": version.facts.tables,
+        "tables": [_table(table) for table in version.facts.tables],
         "images": version.facts.images,
         "notes": version.facts.notes,
     }
 
 
+def _table(table: TableFacts) -> dict[str, Any]:
+    columns = [{"name": each.name, "type": each.type, "missing": each.missing} for each in table.columns]
+    return {
+        "name": table.name,
+        "format": table.format,
+        "files": len(table.files),
+        "rows": table.rows,
+        "key": table.key,
+        "columns": columns,
+    }
+
+
+def _columns(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _made(made: Snapshot) -> str:
     head = f"{made.ref} {'is made' if made.is_new else 'has this content already'}: {_amount(made.version)}"
     read = f"{made.unchanged} files unchanged, {_size(made.read_bytes)} read, {_size(made.stored_bytes)} stored"
-    return f"{head}\n{read}\n{made.version.digest}"
+    tables = [
+        f"table {table.name}: {table.rows:,} rows, {len(table.columns)} columns" for table in made.version.facts.tables
+    ]
+    return "\n".join([head, read, *tables, *made.version.facts.notes, made.version.digest])
 
 
 def _amount(version: DatasetVersion) -> str:

@@ -6,34 +6,41 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-Profile: TypeAlias = dict[str, Any]
-"""Table name to the counts that describe its columns, see `modelyard.domain.profile`."""
+Profile: TypeAlias = dict[str, dict[str, Any]]
+"""Table name to column name to the counts that describe the column, see `modelyard.domain.profile`."""
 
 
 class Field(msgspec.Struct, frozen=True):
-    """A column of a table: its name, its Arrow type as text, and whether values are missing or may be."""
+    """A column of a table: its name, its SQL type, and in how many rows it is missing."""
 
     name: str
     type: str
-    nullable: bool = True
+    missing: int
 
 
 class TableFacts(msgspec.Struct, frozen=True):
-    """A table: the files it is made of, its columns and its rows."""
+    """A table: the files it is made of, its columns and its rows.
+
+    `name` is the file's path without its ending, or the folder of several files (``.`` for the topmost). `key` are the
+    columns that tell rows apart, if that was said. `content` is a digest over the files, by which an unchanged table is
+    known.
+    """
 
     name: str
     format: str
-    files: int
+    files: tuple[bytes, ...]
     rows: int
     columns: tuple[Field, ...]
+    content: bytes
+    key: tuple[str, ...] = ()
 
 
 class Images(msgspec.Struct, frozen=True):
     """The images of a dataset: how many of each kind, and the smallest and largest width and height in pixels."""
 
     kinds: dict[str, int]
-    width: tuple[int, int]
-    height: tuple[int, int]
+    width: tuple[int, int] | None
+    height: tuple[int, int] | None
     unreadable: int = 0
 
 

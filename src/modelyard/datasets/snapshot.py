@@ -44,9 +44,10 @@ def silent(_: Progress) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A stored snapshot: its tree, and what it cost. Sizes are in bytes."""
+    """A stored snapshot: its tree, the files as they were when they were read, and what it cost in bytes."""
 
     tree: Tree
+    files: tuple[Found, ...]
     unchanged: int
     read_bytes: int
     stored_bytes: int
@@ -86,17 +87,37 @@ def _take(files: Sequence[Found], store: ChunkStore, seen: Seen, tell: Tell) -> 
     total = sum(file.stamp.size for file in files)
     count = _Count(len(known), sum(content.size for content in known.values()))
     contents: dict[str, Content] = dict(known)
+    read: dict[str, Found] = {}
     with store.writer() as writer, ThreadPoolExecutor(1, thread_name_prefix="hash") as helper:
         for batch in _batches([file for file in files if file.path not in known]):
             tell(Progress(count.files, count.bytes, len(files), total))
             done = _take_batch(batch, writer, helper, lambda size: _advance(count, size, len(files), total, tell))
             seen.remember(done.contents, done.looked_at)
             contents |= {file.path: content for file, content in done.contents.items()}
+            read |= {file.path: file for file in done.contents}
             count.files += len(batch)
         tell(Progress(len(files), count.bytes, len(files), total))
         writer.finish()
         tree = Tree.of(Entry(file.name, contents[file.path]) for file in files)
-        return Taken(tree, len(known), count.read, writer.stored_bytes)
+        return Taken(
+            tree, tuple(read.get(file.path, file) for file in files), len(known), count.read, writer.stored_bytes
+        )
+
+
+def require_unchanged(files: Sequence[Found]) -> None:
+    """Make sure that what was said of files that lie where they were found is said of what was stored.
+
+    Raises:
+        Failed: one of them has changed since it was read.
+    """
+    for file in files:
+        try:
+            now = Stamp.of(os.stat(file.path))  # noqa: PTH116  # thousands of times
+        except OSError:
+            now = None
+        if now != file.stamp:
+            name = shown(os.fsencode(file.path))
+            raise Failed(f"{name} changed while the snapshot was taken; take it when the file is finished")
 
 
 def store_tree(tree: Tree, store: ChunkStore) -> tuple[bytes, ...]:

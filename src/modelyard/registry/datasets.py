@@ -145,6 +145,20 @@ class Datasets:
         row = self._row(ref)
         return read_tree(row.digest, msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...]), self.store)
 
+    def having(self, name: str, digest: str) -> DatasetVersion | None:
+        """The version of the dataset `name` that has this digest, if there is one."""
+        same = (dataset_versions.c.dataset == name) & (dataset_versions.c.digest == digest)
+        with self._database.read() as connection:
+            row = connection.execute(select(dataset_versions).where(same)).one_or_none()
+        return None if row is None else _version(row)
+
+    def before(self, name: str) -> tuple[Facts, Profile] | None:
+        """What the newest version of the dataset says of its content; None where there is no version."""
+        wanted = select(dataset_versions).where(dataset_versions.c.dataset == name)
+        with self._database.read() as connection:
+            row = connection.execute(wanted.order_by(dataset_versions.c.number.desc()).limit(1)).one_or_none()
+        return None if row is None else (decode_facts(row.facts), msgspec.msgpack.decode(row.profile))
+
     def versions(self, name: str) -> tuple[DatasetVersion, ...]:
         """All versions of the dataset, oldest first.
 

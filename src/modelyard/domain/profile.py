@@ -71,28 +71,44 @@ def _one(values: Array, gone: Array, kind: Kind, *, by_name: bool) -> Profile:
     if by_name or kind in (Kind.STRING, Kind.BOOL):
         return _by_name(present, missing, free=kind is Kind.STRING and not by_name)
     if kind is Kind.DATETIME:
-        return {"unit": "seconds since 1970", **_by_size(present.astype("int64") / 1e9, missing)}
-    return _by_size(present.astype(np.float64), missing)
+        return {"unit": "seconds since 1970", **numbers_described(present.astype("int64") / 1e9, missing)}
+    return numbers_described(present.astype(np.float64), missing)
 
 
 def _by_name(present: Array, missing: int, *, free: bool) -> Profile:
     counted = Counter(present.tolist())
-    least = LEAST_NAMED if free else 1
     ordered = sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))
-    named = [[value, count] for value, count in ordered[:NAMED_VALUES] if count >= least]
-    other = len(present) - sum(count for _, count in named)
+    return values_described(ordered[:NAMED_VALUES], len(present), missing, len(counted), free=free)
+
+
+def values_described(
+    commonest: Sequence[tuple[Any, int]], present: int, missing: int, distinct: int, *, free: bool
+) -> Profile:
+    """A column of texts or truth values: how often its `commonest` values occur (at most `NAMED_VALUES` of them).
+
+    Of `free` text only what occurs `LEAST_NAMED` times is named.
+
+    >>> values_described([("EWR", 9), ("JFK", 2)], 12, 1, 3, free=True)["values"]
+    [['EWR', 9]]
+    """
+    named = [[value, count] for value, count in commonest if count >= (LEAST_NAMED if free else 1)]
     return {
         "type": "values",
-        "n": len(present) + missing,
+        "n": present + missing,
         "missing": missing,
         "values": named,
-        "other": other,
+        "other": present - sum(count for _, count in named),
         "unseen": 0,
-        "distinct": len(counted),
+        "distinct": distinct,
     }
 
 
-def _by_size(present: Array, missing: int) -> Profile:
+def numbers_described(present: Array, missing: int) -> Profile:
+    """A column of numbers: the values that are there, as floats, and how many are missing.
+
+    >>> numbers_described(np.array([1.0, 2.0, 2.0]), 1)["n"]
+    4
+    """
     finite = present[np.isfinite(present)]
     atoms = _atoms(finite)
     spread = finite[~np.isin(finite, [value for value, _ in atoms])] if atoms else finite

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from modelyard.bundle.profile import BINS, build
 from modelyard.domain.frame import Frame, Vector
+from modelyard.domain.profile import BINS, build
 from modelyard.domain.schema import Column, Kind, Output, Schema
 
 

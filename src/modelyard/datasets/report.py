@@ -1,0 +1,174 @@
+"""The report of a difference as one HTML page with plots, which needs nothing beside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from modelyard.datasets.differing import Bin, ColumnMove, DataDiff, FileDiff, RowDiff, TableDiff
+
+_STYLE = """
+:root { color-scheme: light dark; --before: #8a94a6; --after: #d9622b; --line: #8884; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-top: 1.5rem }
+table { border-collapse: collapse } th, td { text-align: left; padding: .15rem .9rem .15rem 0; vertical-align: top }
+td.n { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid var(--line) }
+figure { display: inline-block; margin: .5rem 1.5rem .5rem 0; width: 28rem; max-width: 100% }
+figcaption { font-size: .85rem } svg { width: 100%; height: auto } text { font: 10px system-ui; fill: currentColor }
+.before { fill: var(--before); background: var(--before) } .after { fill: var(--after); background: var(--after) }
+.key i { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em } .moved { font-weight: 600 }
+"""
+_LISTED = 200
+_WIDTH, _HEIGHT, _FOOT = 448, 150, 30
+
+
+def page(diff: DataDiff) -> str:
+    """The whole page."""
+    title = f"{diff.before} → {diff.after}"
+    body = "".join(_body(diff))
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1>{body}</html>\n"
+    )
+
+
+def _body(diff: DataDiff) -> Iterable[str]:
+    if diff.same:
+        yield "<p>The two versions are the same, byte for byte.</p>"
+        return
+    yield _files(diff.files)
+    for what, names in (("added", diff.tables_added), ("removed", diff.tables_removed), ("the same", diff.tables_same)):
+        if names:
+            yield f"<p>Tables {what}: {escape(', '.join(names))}</p>"
+    for table in diff.tables:
+        yield from _table(table)
+
+
+def _files(files: FileDiff) -> str:
+    moved = [f"{origin} → {to}" for origin, to in files.moved]
+    rows = [
+        (what, len(names), ", ".join(names[:_LISTED]) + (" …" if len(names) > _LISTED else ""))
+        for what, names in (
+            ("added", files.added),
+            ("removed", files.removed),
+            ("changed", files.changed),
+            ("renamed", moved),
+        )
+        if names
+    ]
+    return "<h2>Files</h2>" + _rows(("", "files", ""), [*rows, ("unchanged", files.unchanged, "")])
+
+
+def _table(table: TableDiff) -> Iterable[str]:
+    yield f"<h2>Table {escape(table.name)}</h2>"
+    yield f"<p>{table.rows_before:,} rows before, {table.rows_after:,} after.</p>"
+    columns = [
+        *(("added", name, kind) for name, kind in table.columns_added),
+        *(("removed", name, kind) for name, kind in table.columns_removed),
+        *(("type changed", name, f"{was} → {now}") for name, was, now in table.types_changed),
+    ]
+    if columns:
+        yield "<h3>Columns</h3>" + _rows(("", "column", "type"), columns)
+    if table.reordered:
+        yield "<p>The columns are in another order.</p>"
+    yield from _row_diff(table.rows)
+    if table.moves:
+        yield "<h3>Distributions</h3>" + _moves(table.moves)
+        yield "<p class='key'><i class='before'></i>before<i class='after'></i>after</p>"
+        yield "".join(_plot(move) for move in table.moves if move.bins)
+
+
+def _row_diff(rows: RowDiff) -> Iterable[str]:
+    by = f"by {', '.join(rows.key)}" if rows.key else "as whole rows"
+    yield f"<h3>Rows, {escape(by)}</h3>"
+    if rows.note:
+        yield f"<p>{escape(rows.note)}</p>"
+    counts = [("added", rows.added), ("removed", rows.removed)]
+    counts += [("changed", rows.changed)] if rows.key else []
+    yield _rows(("", "rows"), [*counts, ("unchanged", rows.unchanged)])
+    if rows.changed_by_column:
+        ordered = sorted(rows.changed_by_column.items(), key=lambda item: (-item[1], item[0]))
+        yield _rows(("column", "changed in rows"), ordered)
+    if rows.examples:
+        yield "<h3>Some of them</h3>"
+        yield _rows(("", "key", "column", "before", "after"), list(_examples(rows)))
+
+
+def _examples(rows: RowDiff) -> Iterable[tuple[Any, ...]]:
+    for example in rows.examples:
+        key = ", ".join(f"{name}={value}" for name, value in example.key.items())
+        if not example.values:
+            yield example.change, key, "", "", ""
+        for name, before, after in example.values:
+            yield example.change, key, name, _cell(before), _cell(after)
+
+
+def _cell(value: Any) -> str:
+    return "missing" if value is None else str(value)
+
+
+def _moves(moves: Sequence[ColumnMove]) -> str:
+    return _rows(
+        (
+            "column",
+            "moved",
+            "distance",
+            "by chance up to",
+            "mean before",
+            "mean after",
+            "missing before",
+            "missing after",
+        ),
+        [
+            (
+                move.column,
+                "yes" if move.moved else "no",
+                f"{move.distance:.3f}",
+                f"{move.by_chance:.3f}",
+                "" if move.mean_before is None else f"{move.mean_before:.6g}",
+                "" if move.mean_after is None else f"{move.mean_after:.6g}",
+                f"{move.missing_before:.2%}",
+                f"{move.missing_after:.2%}",
+            )
+            for move in moves
+        ],
+    )
+
+
+def _rows(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join("<tr>" + "".join(map(_td, row)) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _td(value: Any) -> str:
+    return f'<td class="n">{value:,}</td>' if isinstance(value, int) else f"<td>{escape(str(value))}</td>"
+
+
+def _plot(move: ColumnMove) -> str:
+    """Bars of the shares before and after, side by side."""
+    top = max(max(part.before, part.after) for part in move.bins) or 1.0
+    step = _WIDTH / len(move.bins)
+    bars = "".join(_bars(part, at * step, step, top) for at, part in enumerate(move.bins))
+    said = f"{move.column}: {'moved' if move.moved else 'not moved'}, distance {move.distance:.3f}"
+    return (
+        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img" aria-label="{escape(said, quote=True)}">'
+        f'{bars}</svg><figcaption class="{"moved" if move.moved else ""}">{escape(said)}</figcaption></figure>'
+    )
+
+
+def _bars(part: Bin, left: float, step: float, top: float) -> str:
+    shares = f"{part.label}: {part.before:.2%} before, {part.after:.2%} after"
+    drawn = "".join(
+        f'<rect class="{name}" x="{left + offset * step:.1f}" y="{_HEIGHT * (1 - share / top):.1f}" '
+        f'width="{step * 0.4:.1f}" height="{_HEIGHT * share / top:.1f}"/>'
+        for name, share, offset in (("before", part.before, 0.08), ("after", part.after, 0.5))
+    )
+    middle = left + step / 2
+    label = part.label if len(part.label) <= 24 else part.label[:23] + "…"
+    return (
+        f"<g><title>{escape(shares)}</title>{drawn}"
+        f'<text transform="translate({middle:.1f},{_HEIGHT + 8}) rotate(20)">{escape(label)}</text></g>'
+    )
