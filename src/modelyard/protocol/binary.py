@@ -166,21 +166,21 @@ def texts_of(raw: bytes, count: int, column: Column, inner: int) -> list[str]:
     Raises:
         InvalidInput: there are not `count` of them, or one is not UTF-8.
     """
+    quick = _ascii_texts(raw, count)
+    if quick is not None:
+        return quick
     texts: list[str] = []
     at, end = 0, len(raw)
-    # Of nothing but ASCII, texts are cut out as such, which is quicker than to decode each.
-    whole = raw.decode("ascii") if raw.isascii() else None
-    length_at = _LENGTH.unpack_from
     while at < end and len(texts) < count:
         start = at + 4
-        at = start + length_at(raw, at)[0] if start <= end else end + 1
+        at = start + _LENGTH.unpack_from(raw, at)[0] if start <= end else end + 1
         if at > end:
             raise InvalidInput(
                 f"tensor {column.name!r}: its bytes end within element {len(texts)}; each is a length in 4 bytes and "
                 "that many bytes of text",
                 column=column.name,
             )
-        texts.append(whole[start:at] if whole is not None else text_of(raw[start:at], len(texts) // inner, column))
+        texts.append(text_of(raw[start:at], len(texts) // inner, column))
     if len(texts) != count or at != end:
         raise InvalidInput(
             f"tensor {column.name!r}: its shape has {count} elements; its bytes have "
@@ -188,6 +188,22 @@ def texts_of(raw: bytes, count: int, column: Column, inner: int) -> list[str]:
             column=column.name,
         )
     return texts
+
+
+def _ascii_texts(raw: bytes, count: int) -> list[str] | None:
+    """The elements where all is well and ASCII: cut out of one text, which is quicker than to decode each."""
+    if not raw.isascii():
+        return None
+    whole, at, length_at = raw.decode("ascii"), 0, _LENGTH.unpack_from
+    texts: list[str] = []
+    try:
+        for _ in range(count):
+            start = at + 4
+            at = start + length_at(raw, at)[0]
+            texts.append(whole[start:at])
+    except struct.error:
+        return None
+    return texts if at == len(raw) else None
 
 
 def text_of(raw: bytes, row: int, column: Column) -> str:
