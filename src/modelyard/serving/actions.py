@@ -63,7 +63,7 @@ class Services:
         """What all workers together answer, what was asked for, and why that differs."""
         if self.boards is None:
             return self.plane.status(only)
-        return self._status(_merged(boards.read_all(self.boards)), only)
+        return self._status(_merged(boards.read_status(self.boards)), only)
 
     def page(self, only: str | None = None) -> tuple[PlaneStatus, dict[str, Any]]:
         """As `status`, with who answers and the counts of all workers, as the status page shows them."""
@@ -80,13 +80,14 @@ class Services:
             "versions": msgspec.to_builtins(counters(merged, only)),
         }
 
-    def counts(self) -> Merged:
-        """The counts of all workers, the present ones of the worker that is asked."""
-        return _merged(Boards() if self.boards is None else self._told(self.boards))
+    def counts(self, *, published: bool = False) -> Merged:
+        """The counts of all workers, the present ones of the worker that is asked, `published` before or now."""
+        return _merged(Boards() if self.boards is None else self._told(self.boards, published=published))
 
-    def _told(self, folder: Path) -> Boards:
+    def _told(self, folder: Path, *, published: bool = False) -> Boards:
         # Its own board first: another worker that is asked next then tells of no less, and no counter goes back.
-        self.publish()
+        if not published:
+            self.publish()
         return boards.read_all(folder)
 
     def _status(self, merged: Merged, only: str | None) -> PlaneStatus:
@@ -263,11 +264,14 @@ def status(services: Services, target: Target, body: bytes) -> Reply:
     return json_reply({**msgspec.to_builtins(seen), **facts})
 
 
-def metrics(services: Services, target: Target, body: bytes, accept: str = "") -> Reply:
-    """The counts of all workers as Prometheus text, or as OpenMetrics where `accept` asks for it."""
+def metrics(services: Services, target: Target, body: bytes, accept: str = "", *, published: bool = False) -> Reply:
+    """The counts of all workers as Prometheus text, or as OpenMetrics where `accept` asks for it.
+
+    Safe to call from any thread if what this worker has to tell is `published`.
+    """
     from modelyard.serving.metrics import exposition
 
-    text, content_type = exposition(services.counts(), accept)
+    text, content_type = exposition(services.counts(published=published), accept)
     return Reply(200, text, content_type=content_type.encode())
 
 

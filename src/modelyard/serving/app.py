@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 from urllib.parse import unquote_to_bytes
 
@@ -99,11 +100,24 @@ class Application:
         if target.action in ORDERS:
             return self._order(request, target, respond)
         if target.action == "metrics":
-            accept = request.headers.get(b"accept", b"").decode("latin-1")
-            respond(metrics(self.services, target, request.body, accept))
-        else:
-            respond(ACTIONS[target.action](self.services, target, request.body))
+            return self._metrics(request, target, respond)
+        respond(ACTIONS[target.action](self.services, target, request.body))
         return None
+
+    def _metrics(self, request: Request, target: Target, respond: Done) -> Ticket:
+        """Tell the counts, which are put together in a thread: with hundreds of versions that takes a while."""
+        ticket, accept = Ticket(), request.headers.get(b"accept", b"").decode("latin-1")
+        self.services.publish()
+        work = partial(metrics, self.services, target, request.body, accept, published=True)
+
+        async def tell() -> None:
+            try:
+                respond(await asyncio.get_running_loop().run_in_executor(None, work))
+            except Exception as error:  # noqa: BLE001 - as in `handle`
+                respond(self._error(error, request))
+
+        self._start(tell())
+        return ticket
 
     def _predict(self, request: Request, target: Target, respond: Done) -> Ticket:
         headers = request.headers

@@ -146,7 +146,24 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
         return merge(msgspec.structs.replace(meter, digest="") for meter in self.meters if meter.key in self.current)
 
 
+class _Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What a board says of its worker's state."""
+
+    worker: int
+    pid: int
+    life: str
+    written: float
+    status: PlaneStatus
+
+
+class _Lives(msgspec.Struct, frozen=True):
+    """Whose counts are among the retired ones."""
+
+    lives: tuple[str, ...] = ()
+
+
 _ENCODER = msgspec.msgpack.Encoder()
+_SAID, _LIVES = msgspec.msgpack.Decoder(_Said), msgspec.msgpack.Decoder(_Lives)
 _DECODER = msgspec.msgpack.Decoder(Board)
 _RETIRED_DECODER = msgspec.msgpack.Decoder(Retired)
 _CREW_DECODER = msgspec.msgpack.Decoder(Crew)
@@ -188,6 +205,18 @@ def read_all(folder: Path) -> Boards:
     crew = _read(folder / f"{_CREW}{_BOARD}", _CREW_DECODER)
     retired = _read(folder / f"{_RETIRED}{_BOARD}", _RETIRED_DECODER) or Retired()
     return Boards(workers=tuple(workers), retired=retired, crew=crew)
+
+
+def read_status(folder: Path) -> Boards:
+    """As `read_all`, without the counts, which take most of the time."""
+    said = [one for path in sorted(folder.glob(f"worker-*{_BOARD}")) if (one := _read(path, _SAID)) is not None]
+    workers = [
+        Board(worker=one.worker, pid=one.pid, life=one.life, started=0.0, written=one.written, status=one.status)
+        for one in said
+    ]
+    crew = _read(folder / f"{_CREW}{_BOARD}", _CREW_DECODER)
+    lives = _read(folder / f"{_RETIRED}{_BOARD}", _LIVES) or _Lives()
+    return Boards(workers=tuple(workers), retired=Retired(lives=lives.lives), crew=crew)
 
 
 def retire(folder: Path, pids: Collection[int]) -> None:

@@ -31,6 +31,7 @@ from modelyard.serving.boards import (
     publish,
     publish_crew,
     read_all,
+    read_status,
     retire,
 )
 from modelyard.serving.meters import KEPT_CLOSED, Meter, Meters, MeterSnapshot
@@ -178,6 +179,8 @@ def test_boards_are_read_as_they_were_published(tmp_path: Path) -> None:
     publish_crew(folder, crew)
     (folder / "worker-torn.board").write_bytes(b"\x85\xa6work")
     assert read_all(folder) == Boards(workers=(first, second), crew=crew)
+    whole, short = (combine(read(folder), {100, 101}, 51.0) for read in (read_all, read_status))
+    assert (short.status, short.meters) == (whole.status, ())
     assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_prom
 from modelyard.domain.desired import Deployment
 from modelyard.domain.records import Label
 from modelyard.serving.actions import ACTIONS, Services
-from modelyard.serving.boards import Board, Merged, VersionFacts, combine, publish, read_all
+from modelyard.serving.boards import Board, Boards, Merged, VersionFacts, combine, publish, read_all
 from modelyard.serving.meters import TIME_BOUNDS, Meters
 from modelyard.serving.metrics import exposition
 from modelyard.serving.plane import DataPlane
@@ -89,7 +90,7 @@ def test_the_server_answers_with_it() -> None:
     assert target is not None
     reply = ACTIONS[target.action](Services(DataPlane(_open_nothing), _NoLabels(), "0"), target, b"")
     assert reply.content_type.startswith(b"text/plain")
-    assert "modelyard_workers 0.0" in reply.body.decode()
+    assert "\nmodelyard_workers 0\n" in reply.body.decode()
 
 
 def _open_nothing(deployment: Deployment) -> ServedVersion:
@@ -115,6 +116,18 @@ def test_a_class_of_durations_has_a_call_as_its_example(merged: Merged) -> None:
     }
     assert not any(sample.exemplar for sample in families["modelyard_request_queue_seconds"].samples)
     assert "prediction_id" not in exposition(merged)[0].decode()
+
+
+def test_any_name_is_told_as_it_is() -> None:
+    meters, name = Meters(), 'a"b\\c\nd'
+    meters.of(name, "delay", 1, "").answered(1, 1, 1, 1, 1, 1, prediction_id=name)
+    board = msgspec.structs.replace(_board(0, 1), meters=meters.snapshots())
+    text, _ = exposition(combine(Boards(workers=(board,)), {100}, 1.0), "application/openmetrics-text")
+    families = {family.name: family for family in read_openmetrics(text.decode())}
+    told = [one.labels["deployment"] for one in families["modelyard_requests"].samples]
+    assert sorted(told) == ["", name]
+    examples = [one.exemplar.labels for one in families["modelyard_request_duration_seconds"].samples if one.exemplar]
+    assert examples == [{"prediction_id": name}]
 
 
 def test_classes_are_cumulative_and_in_seconds(merged: Merged) -> None:
