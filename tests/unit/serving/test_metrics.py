@@ -120,14 +120,12 @@ def test_a_class_of_durations_has_a_call_as_its_example(merged: Merged) -> None:
 
 def test_any_name_is_told_as_it_is() -> None:
     meters, name = Meters(), 'a"b\\c\nd'
-    meters.of(name, "delay", 1, "").answered(1, 1, 1, 1, 1, 1, prediction_id=name)
+    meters.of(name, "delay", 1, "").answered(1, 1, 1, 1, 1, 1)
     board = msgspec.structs.replace(_board(0, 1), meters=meters.snapshots())
     text, _ = exposition(combine(Boards(workers=(board,)), {100}, 1.0), "application/openmetrics-text")
     families = {family.name: family for family in read_openmetrics(text.decode())}
     told = [one.labels["deployment"] for one in families["modelyard_requests"].samples]
     assert sorted(told) == ["", name]
-    examples = [one.exemplar.labels for one in families["modelyard_request_duration_seconds"].samples if one.exemplar]
-    assert examples == [{"prediction_id": name}]
 
 
 def test_classes_are_cumulative_and_in_seconds(merged: Merged) -> None:
