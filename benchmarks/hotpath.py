@@ -172,7 +172,7 @@ def measured(
     source = Source(SOURCE.model, 1, SOURCE.prediction_id, count, (), "model")
     steps: dict[str, Callable[[], Any]] = {
         "decode": lambda: chosen.read(body, PLAIN, reader),
-        "check": lambda: call.checked or check(call.frame, schema),
+        "check": lambda: None if call.checked else check(call.frame, schema),
         "run": lambda: runtime.predict(call.frame, call.outputs),
         "encode": lambda: chosen.write(answers, schema, call, source),
     }
