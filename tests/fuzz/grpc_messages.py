@@ -15,7 +15,7 @@ from modelyard.protocol.protobuf import CONTENTS
 
 WORDS = (
     "FP64", "FP32", "FP16", "BF16", "BYTES", "BOOL", "INT8", "INT64", "UINT8", "UINT64", "X", "text", "temp", "seats",
-    "predict", "classification", "shared_memory_region", "binary_data",
+    "predict", "classification", "shared_memory_region", "binary_data", "missing", "0,1",
 )  # fmt: skip
 
 _MIXED: dict[str, tuple[str, list[Any]]] = {
@@ -62,6 +62,9 @@ def seeds() -> Iterator[bytes]:
     for datatype, dtype in (("FP16", "<f2"), ("BF16", "<u2"), ("INT8", "<i1"), ("UINT64", "<u8"), ("FP32", "<f4")):
         yield for_schema(1, _request([np.arange(6).astype(dtype).tobytes()], X=(datatype, [2, 3], None)))
     yield for_schema(2, _request([], text=("BYTES", [1], ["é".encode()])))
+    asked = message("ModelInferRequest").FromString(_request([b"\2\0\0\0UA\0\0\0\0"], text=("BYTES", [2], None)))
+    asked.inputs[0].parameters["missing"].string_param = "1"
+    yield for_schema(2, asked.SerializeToString())
     yield for_schema(3, _request([b""], X=("FP64", [2**40, 0], None)))
     answer = message("ModelInferResponse")(model_name="m", raw_output_contents=[bytes(16)])
     answer.outputs.add(name="predict", datatype="FP64", shape=[2])

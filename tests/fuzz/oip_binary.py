@@ -16,7 +16,7 @@ from fuzz import oip_json
 from fuzz.parts import REPLY, changed, for_schema, replies, taken
 from modelyard.protocol.media import BINARY, Media, described
 
-WORDS = oip_json.WORDS
+WORDS = (*oip_json.WORDS, "missing", "0,1")
 _LENGTH = struct.Struct("<H")
 
 
