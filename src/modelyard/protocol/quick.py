@@ -108,10 +108,13 @@ class QuickReader:
             return None
         try:
             request = self._tensors.decode(body)
-            frame = self._of_tensors(request.inputs)
+            frame = self._of_tensors(request.inputs) if self._are_in_order(request.inputs) else None
         except _LEFT:
             return None
         return None if frame is None else (frame, request)
+
+    def _are_in_order(self, tensors: Sequence[Any]) -> bool:
+        return tuple([tensor.name for tensor in tensors]) == self._names
 
     def binary(self, body: bytes, json_length: int) -> tuple[Frame, Tensors] | None:
         """The row (or the matrix) of an inference request with raw tensors behind its JSON, and the request.
@@ -123,6 +126,8 @@ class QuickReader:
         try:
             request = self._heads.decode(memoryview(body)[:json_length])
         except _LEFT:
+            return None
+        if not self._are_in_order(request.inputs):
             return None
         raws, at = [], json_length
         for tensor in request.inputs:
@@ -241,20 +246,32 @@ class _Behind(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _tensors_type(schema: Schema, kinds: Sequence[Any] | None) -> Any:
-    """The type of a request with the columns' values as these kinds; None for raw bytes behind it."""
+    """The type of a request with the columns' values as these kinds; None for raw bytes behind it.
+
+    Columns of the same kind share a type, since types are slow to make: names are left to be compared.
+    """
+    made: dict[Any, Any] = {}
     tensors = []
     for at, column in enumerate(schema.columns):
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
-            ("name", Literal[column.name]),
-            ("datatype", Literal[OIP_DATATYPE[column.kind]]),
-            ("shape", list[int]),
-        ]
-        if kinds is None:
-            fields += [("parameters", _Behind), ("data", None, None)]
-        else:
-            fields += [("data", _list_of(kinds[at])), ("parameters", None, None)]
-        tensors.append(msgspec.defstruct("Tensor", fields))
+        kind = None if kinds is None else kinds[at]
+        key = (column.kind, kind)
+        if key not in made:
+            made[key] = _tensor_type(OIP_DATATYPE[column.kind], kind)
+        tensors.append(made[key])
     return msgspec.defstruct("Request", [("inputs", tuple.__class_getitem__(tuple(tensors)))], bases=(Tensors,))
+
+
+def _tensor_type(datatype: str, kind: Any) -> Any:
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        ("name", str),
+        ("datatype", Literal[datatype]),
+        ("shape", list[int]),
+    ]
+    if kind is None:
+        fields += [("parameters", _Behind), ("data", None, None)]
+    else:
+        fields += [("data", _list_of(kind)), ("parameters", None, None)]
+    return msgspec.defstruct("Tensor", fields)
 
 
 def _list_of(kind: Any) -> Any:
