@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import http.client
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.models import MODELS
 from benchmarks.serving.peers import BASELINE, PEERS
-from benchmarks.serving.report import Report
+from benchmarks.serving.processes import NotStarted
 from benchmarks.serving.scenarios import cold_start, flooding, overload, pipelines, records, rpc, swaps
 
 ALONE: dict[str, Callable[[Bench], None]] = {
@@ -27,7 +29,12 @@ def main() -> None:
     """Run from the command line."""
     options = _options()
     with tempfile.TemporaryDirectory(prefix="modelyard-benchmark-") as folder:
-        report = _run(options, Path(folder))
+        bench = _bench(options, Path(folder))
+        try:
+            _run(bench, options)
+        except KeyboardInterrupt:
+            bench.report.missing["the rest"] = "it was interrupted"
+    report = bench.report
     print(report.as_json() if options.json else report.as_text())
 
 
@@ -45,27 +52,31 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(options: argparse.Namespace, folder: Path) -> Report:
+def _bench(options: argparse.Namespace, folder: Path) -> Bench:
     names: Sequence[str] = options.peer or ([BASELINE] if options.quick else [peer.name for peer in PEERS])
-    bench = Bench(
+    return Bench(
         folder,
         options.model or MODELS,
         [peer for peer in PEERS if peer.name in names],
-        options.seconds or (1.0 if options.quick else 2.0),
+        options.seconds or (1.0 if options.quick else 1.5),
         options.rounds or (1 if options.quick else 2),
     )
+
+
+def _run(bench: Bench, options: argparse.Namespace) -> None:
     wanted = options.scenario or SCENARIOS
     parts = [part for part in pipelines.PARTS if part in wanted]
     if parts:
         pipelines.measure(bench, parts)
-    for name, measure in ALONE.items():
+    swapped = options.swaps or (10 if options.quick else 100)
+    alone: dict[str, Callable[[Bench], None]] = {**ALONE, "swaps": functools.partial(swaps.measure, swaps=swapped)}
+    for name, measure in alone.items():
         if name in wanted:
             bench.say(name)
-            measure(bench)
-    if "swaps" in wanted:
-        bench.say("swaps")
-        swaps.measure(bench, options.swaps or (10 if options.quick else 100))
-    return bench.report
+            try:
+                measure(bench)
+            except (NotStarted, OSError, RuntimeError, ValueError, http.client.HTTPException) as problem:
+                bench.left_out(name, problem)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from benchmarks.serving.models import Model, batches, trained
 from benchmarks.serving.peers import BASELINE, Peer
 from benchmarks.serving.processes import NotStarted
 from benchmarks.serving.report import Measured, Report, divided
-from benchmarks.serving.servers import Running, Server, launch, settled, wrong_answers
+from benchmarks.serving.servers import Running, Server, serving, wrong_answers
 
 
 @dataclass(frozen=True)
@@ -75,28 +75,20 @@ class Bench:
     @contextlib.contextmanager
     def running(self, servers: Sequence[Server], model: Model) -> Iterator[list[Running]]:
         """Those of the servers that come up, all at the same time; the others are told with the reason."""
-        launched: list[Running] = []
-        try:
+        folder = self.folder / "servers" / model.name.replace(" ", "-")
+        with contextlib.ExitStack() as stack:
+            up = []
             for server in servers:
-                with self.told(server.name, model.name):
-                    launched.append(launch(server, model, self.folder / "servers" / model.name.replace(" ", "-")))
-            up: list[Running] = []
-            for running in launched:
-                with self.told(running.server.name, model.name):
-                    up.append(settled(running))
+                try:
+                    up.append(stack.enter_context(serving(server, model, folder)))
+                except NotStarted as problem:
+                    self.left_out(f"{server.name}, {model.name}", problem)
             yield up
-        finally:
-            for running in launched:
-                running.process.end()
 
-    @contextlib.contextmanager
-    def told(self, server: str, model: str) -> Iterator[None]:
-        """What does not start is told in the report."""
-        try:
-            yield
-        except NotStarted as problem:
-            self.report.missing[f"{server}, {model}" if model else server] = str(problem)
-            self.say(f"  {server}: {problem}")
+    def left_out(self, name: str, problem: Exception) -> None:
+        """Tell in the report what was not measured, and why."""
+        self.report.missing[name] = str(problem) or type(problem).__name__
+        self.say(f"  {name}: {problem}")
 
     def drive(
         self,

@@ -94,16 +94,28 @@ def settled(running: Running) -> Running:
 
 @contextlib.contextmanager
 def serving(server: Server, model: Model, folder: Path) -> Iterator[Running]:
-    """One server for the length of a block.
+    """One server for the length of a block. Some have fixed time-outs when they start, so each has a second attempt.
 
     Raises:
         NotStarted: it does not come up.
     """
-    running = launch(server, model, folder)
     try:
-        yield settled(running)
+        running = _up(server, model, folder)
+    except NotStarted:
+        running = _up(server, model, folder)
+    try:
+        yield running
     finally:
         running.process.end()
+
+
+def _up(server: Server, model: Model, folder: Path) -> Running:
+    running = launch(server, model, folder)
+    try:
+        return settled(running)
+    except BaseException:
+        running.process.end()
+        raise
 
 
 def exchange(port: int, asked: bytes) -> Answer:

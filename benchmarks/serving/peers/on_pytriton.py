@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from numpy.random import _pickle
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
@@ -15,10 +16,18 @@ from pytriton.triton import Triton, TritonConfig
 Values = npt.NDArray[np.generic]
 
 
+def readable_here() -> None:
+    """Let the numpy that PyTriton demands read random generators that a newer one has pickled: by class, not name."""
+    name = "__bit_generator_ctor"
+    make = getattr(_pickle, name)
+    setattr(_pickle, name, lambda kind="MT19937": make(getattr(kind, "__name__", kind)))
+
+
 class Predictor:
     """The pipeline as an inference function. Each instance has one."""
 
     def __init__(self) -> None:
+        readable_here()
         self.model = joblib.load(os.environ["MODEL_FILE"])
         self.columns = list(self.model.feature_names_in_)
 

@@ -21,7 +21,7 @@ def measure(bench: Bench) -> None:
         try:
             _measure(bench, name)
         except NotStarted as problem:
-            bench.report.missing[f"cold start, {name}"] = str(problem)
+            bench.left_out(f"cold start, {name}", problem)
 
 
 def _measure(bench: Bench, name: str) -> None:

@@ -33,7 +33,7 @@ def measure(bench: Bench) -> None:
         try:
             _measure(bench, runtime, size)
         except NotStarted as problem:
-            bench.report.missing[f"overload, {runtime}"] = str(problem)
+            bench.left_out(f"overload, {runtime}", problem)
 
 
 def _measure(bench: Bench, runtime: Literal["onnx", "python"], size: int) -> None:

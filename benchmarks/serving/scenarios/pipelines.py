@@ -34,7 +34,7 @@ def _peers(bench: Bench) -> list[Server]:
         try:
             servers.append(peer.server())
         except NotStarted as problem:
-            bench.report.missing[peer.name] = str(problem)
+            bench.left_out(peer.name, problem)
     return servers
 
 
@@ -86,8 +86,8 @@ def _beside_peers(bench: Bench, model: str, drives: Drives, explains: str) -> No
 
 
 def hundred(bench: Bench, up: Sequence[Running]) -> None:
-    """A hundred rows a request; ours also as protocol tensors, in JSON and in bytes, and as Arrow streams."""
-    contenders = _contenders(up)
+    """A hundred rows a request beside the baseline; ours also as tensors, in JSON and bytes, and as Arrow streams."""
+    contenders = _contenders([running for running in up if running.server.name in (COMPILED, NATIVE, BASELINE)])
     compiled = _compiled(up)
     if compiled is None:
         return

@@ -14,7 +14,7 @@ from benchmarks.serving.bench import Bench
 from benchmarks.serving.frames import METHOD, call, probabilities, request_for
 from benchmarks.serving.load import Load, Result
 from benchmarks.serving.models import Model
-from benchmarks.serving.processes import NotStarted, Process, answers_from, free_port, start
+from benchmarks.serving.processes import Process, answers_from, free_port, start
 from benchmarks.serving.report import Goal, Measured, divided
 from benchmarks.serving.servers import OUR_PATHS, PATIENCE, TOLERANCE, WORKERS, Place, ours
 
@@ -41,9 +41,6 @@ def measure(bench: Bench) -> None:
         for _ in range(max(2, bench.rounds)):
             for one in served:
                 results[one.name].append(_drive(bench, one, model))
-    except NotStarted as problem:
-        bench.report.missing["gRPC"] = str(problem)
-        return
     finally:
         for one in served:
             one.process.end()

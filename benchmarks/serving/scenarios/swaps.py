@@ -10,7 +10,6 @@ from benchmarks.serving.desired import Wanted, deployment, following, settled_on
 from benchmarks.serving.forms import OURS, parse_answer
 from benchmarks.serving.load import Load, Result
 from benchmarks.serving.models import trained
-from benchmarks.serving.processes import NotStarted
 from benchmarks.serving.report import Goal
 from benchmarks.serving.servers import TOLERANCE, Running, serving
 
@@ -24,19 +23,17 @@ def measure(bench: Bench, swaps: int) -> None:
     expected = [model.answers_to(first.rows) for model in (first, second)]
     bundles = [first.bundle("onnx"), second.bundle("onnx")]
     wanted = Wanted([deployment("bench", 1, bundles[0])])
-    try:
-        with wanted.told(), serving(following(wanted), first, bench.folder / "swaps") as running:
-            settled_on(running, wanted)
-            rate = bench.drive(Contender("modelyard", running, OURS), 1).result.rate / 2
-            quiet = _load(running, rate, QUIET_SECONDS).result()
-            load = _load(running, rate, 24 * 3600.0)
+    with wanted.told(), serving(following(wanted), first, bench.folder / "swaps") as running:
+        settled_on(running, wanted)
+        rate = bench.drive(Contender("modelyard", running, OURS), 1).result.rate / 2
+        quiet = _load(running, rate, QUIET_SECONDS).result()
+        load = _load(running, rate, 24 * 3600.0)
+        try:
             for version in range(2, swaps + 2):
                 wanted.set([deployment("bench", version, bundles[(version - 1) % 2])])
                 settled_on(running, wanted)
+        finally:
             during = load.stop()
-    except NotStarted as problem:
-        bench.report.missing["swaps"] = str(problem)
-        return
     _report(bench, swaps, quiet, during, wrong(expected, during.answers))
 
 
