@@ -11,16 +11,17 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from modelyard.datasets.checking import Damage, damages
 from modelyard.datasets.checkout import check_out
 from modelyard.datasets.facts import Facts, Profile
-from modelyard.datasets.scan import find
+from modelyard.datasets.scan import Found, find
 from modelyard.datasets.seen import Seen
 from modelyard.datasets.snapshot import Taken, Tell, require_unchanged, silent, store_tree, take
 from modelyard.domain.names import check_name
@@ -40,6 +41,8 @@ __all__ = [
     "newest",
     "show",
     "snapshot",
+    "snapshot_delta",
+    "snapshot_query",
     "verify",
     "versions",
 ]
@@ -93,20 +96,88 @@ def snapshot(
         InvalidRequest: there is no such file, something is neither file nor folder, or the name cannot be one.
         Failed: a file cannot be read or keeps changing, or there is no room.
     """
-    check_name(name, "dataset")
     sources = [source] if isinstance(source, str | Path) else list(source)
     with _opened(home) as (place, datasets):
+        check_name(name, "dataset")
         files = find(sources)
-        taken = take(files, datasets.store, Seen(place.cache / "datasets.db"), tell)
-        version = datasets.having(name, taken.tree.digest)
-        is_new = version is None
-        if version is None:
-            origin = {"kind": "files", "sources": [str(each) for each in sources]}
-            facts, counts = _described(datasets, place, name, taken, key) if profile else (Facts(), {})
-            tree_chunks = store_tree(taken.tree, datasets.store)
-            draft = Draft(taken.tree, tree_chunks, origin, facts, counts, _user(), note)
-            version, is_new = datasets.register(name, draft)
-        return Snapshot(version, is_new, taken.unchanged, taken.read_bytes, taken.stored_bytes)
+        origin = {"kind": "files", "sources": [str(each) for each in sources]}
+        return _taken(datasets, place, files, _Wanted(name, origin, note, key, profile), tell)
+
+
+def snapshot_query(
+    query: str,
+    url: str,
+    name: str,
+    *,
+    note: str = "",
+    key: Sequence[str] = (),
+    profile: bool = True,
+    home: str | Path | Home | None = None,
+    tell: Tell = silent,
+) -> Snapshot:
+    """Make the rows of a SQL query the next version of the dataset `name`, as one Parquet file, ``<name>.parquet``.
+
+    The query runs in a transaction that is taken back. With the version go the query and which database it was, never
+    user, password or options. Rows are kept in the order in which they come: without ORDER BY, the same rows may make
+    another version.
+
+    Args:
+        query: A SELECT.
+        url: The database, as SQLAlchemy writes it; its driver has to be installed.
+        name: See `snapshot`, as for all that follows.
+        note: A line to keep.
+        key: Columns that tell rows apart.
+        profile: Describe the rows.
+        home: Where the registry is.
+        tell: Called with how far it is, once rows are there.
+
+    Raises:
+        InvalidRequest: the URL, its driver, the query or the name are not usable.
+        Failed: the database refuses, or there is no room.
+    """
+    from modelyard.datasets.queries import database_of, fetch
+
+    check_name(name, "dataset")
+    origin = {"kind": "query", "database": database_of(url), "query": query}
+    with _opened(home) as (place, datasets), TemporaryDirectory(dir=place.cache, prefix="query-") as folder:
+        fetch(url, query, Path(folder) / f"{name}.parquet")
+        return _taken(datasets, place, find([folder]), _Wanted(name, origin, note, key, profile), tell)
+
+
+def snapshot_delta(
+    path: str | Path,
+    name: str,
+    *,
+    version: int | None = None,
+    note: str = "",
+    key: Sequence[str] = (),
+    profile: bool = True,
+    home: str | Path | Home | None = None,
+    tell: Tell = silent,
+) -> Snapshot:
+    """Make a version of a Delta table the next version of the dataset `name`: its data files and a log of one version.
+
+    Args:
+        path: The table's folder.
+        name: See `snapshot`, as for all that follows.
+        version: The table's version; the newest without.
+        note: A line to keep.
+        key: Columns that tell rows apart.
+        profile: Describe the rows.
+        home: Where the registry is.
+        tell: Called with how far it is.
+
+    Raises:
+        InvalidRequest: there is no such table or version, `deltalake` is not installed, or the name cannot be one.
+        Failed: a file of that version is gone.
+    """
+    from modelyard.datasets.delta import pinned
+
+    check_name(name, "dataset")
+    with _opened(home) as (place, datasets), TemporaryDirectory(dir=place.cache, prefix="delta-") as folder:
+        files, number = pinned(path, version, Path(folder))
+        origin = {"kind": "delta", "table": str(path), "version": number}
+        return _taken(datasets, place, files, _Wanted(name, origin, note, key, profile), tell)
 
 
 def checkout(
@@ -190,13 +261,36 @@ def newest(*, home: str | Path | Home | None = None) -> tuple[DatasetVersion, ..
         return datasets.newest()
 
 
-def _described(datasets: Datasets, home: Home, name: str, taken: Taken, key: Sequence[str]) -> tuple[Facts, Profile]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be known of a version beside its files."""
+
+    name: str
+    origin: Mapping[str, Any]
+    note: str
+    key: Sequence[str]
+    profile: bool
+
+
+def _taken(datasets: Datasets, home: Home, files: Sequence[Found], wanted: _Wanted, tell: Tell) -> Snapshot:
+    taken = take(files, datasets.store, Seen(home.cache / "datasets.db"), tell)
+    version = datasets.having(wanted.name, taken.tree.digest)
+    is_new = version is None
+    if version is None:
+        facts, counts = _described(datasets, home, taken, wanted) if wanted.profile else (Facts(), {})
+        tree_chunks = store_tree(taken.tree, datasets.store)
+        draft = Draft(taken.tree, tree_chunks, wanted.origin, facts, counts, _user(), wanted.note)
+        version, is_new = datasets.register(wanted.name, draft)
+    return Snapshot(version, is_new, taken.unchanged, taken.read_bytes, taken.stored_bytes)
+
+
+def _described(datasets: Datasets, home: Home, taken: Taken, wanted: _Wanted) -> tuple[Facts, Profile]:
     """Tables and images are read where they lie, not from the store."""
     from modelyard.datasets.describing import Described, describe
 
-    before = datasets.before(name)
+    before = datasets.before(wanted.name)
     places = {file.name: file.path for file in taken.files}
-    described = describe(taken.tree, places, home.cache, key, None if before is None else Described(*before))
+    described = describe(taken.tree, places, home.cache, wanted.key, None if before is None else Described(*before))
     require_unchanged(taken.files)
     return described.facts, described.profile
 

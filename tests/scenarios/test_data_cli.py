@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,23 @@ def test_mistakes_are_explained(terminal: Terminal, words: list[str], code: int,
 def test_an_empty_registry_says_how_to_begin(terminal: Terminal) -> None:
     assert "modelyard data snapshot" in terminal("data", "list").stdout
     assert terminal.json("data", "list") == {"versions": []}
+
+
+def test_a_query_is_kept_without_what_opens_the_database(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "source.db")) as database, database:
+        database.executescript("CREATE TABLE flights (id INTEGER, carrier TEXT); INSERT INTO flights VALUES (1, 'UA')")
+    monkeypatch.setenv("FLIGHTS_DB", f"sqlite:///file:{tmp_path}/source.db?mode=ro&uri=true")
+    made = terminal.json(
+        "data", "snapshot", "--sql", "SELECT * FROM flights", "--url-from", "FLIGHTS_DB", "--name", "flights"
+    )
+    assert (made["tables"][0]["rows"], made["origin"]["query"]) == (1, "SELECT * FROM flights")
+    assert made["origin"]["database"] == f"sqlite:///file:{tmp_path}/source.db"
+    assert terminal("data", "snapshot", "--name", "flights").exit_code == 2
+    assert (
+        terminal("data", "snapshot", "--sql", "SELECT 1", "--url-from", "NO_SUCH", "--name", "flights").exit_code == 2
+    )
 
 
 def test_what_changed_between_versions_is_shown(terminal: Terminal, flights: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,19 @@ def _data() -> None:
 
 @data_app.command()
 def snapshot(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Folders, files or quoted glob patterns.")],
     name: Annotated[str, typer.Option("--name", help="The dataset; its next version is made.")],
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Folders, files or quoted glob patterns.")
+    ] = None,
+    sql: Annotated[str | None, typer.Option("--sql", help="Keep the rows of this SELECT instead of files.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="The database of --sql, as SQLAlchemy writes it.")] = None,
+    url_from: Annotated[
+        str | None, typer.Option("--url-from", metavar="NAME", help="The environment variable that holds the URL.")
+    ] = None,
+    delta: Annotated[bool, typer.Option("--delta", help="PATH is a Delta table: keep its newest version.")] = False,
+    delta_version: Annotated[
+        int | None, typer.Option("--delta-version", metavar="N", help="PATH is a Delta table: keep its version N.")
+    ] = None,
     note: Annotated[str, typer.Option("--note", help="A line to keep with the version.")] = "",
     key: Annotated[str, typer.Option("--key", metavar="A,B", help="Columns that tell the rows of a table apart.")] = "",
     profile: Annotated[bool, typer.Option(help="Read tables and images too: columns, row counts, profiles.")] = True,
@@ -44,11 +56,24 @@ def snapshot(
     Example: modelyard data snapshot flights/ --name flights
 
     Example: modelyard data snapshot 'raw/**/*.csv' --name flights --note "as delivered in March"
+
+    Example: modelyard data snapshot --sql "SELECT * FROM flights ORDER BY id" --url-from FLIGHTS_DB --name flights
+
+    Example: modelyard data snapshot tables/flights --delta-version 7 --name flights
     """
     from modelyard import data
 
+    is_delta = delta or delta_version is not None
+    if (sql is None) == (not paths) or (is_delta and len(paths or ()) != 1):
+        raise typer.BadParameter("give PATH, or --sql with --url or --url-from; --delta takes one PATH")
+    options: Any = {"note": note, "key": _columns(key), "profile": profile}
     with reported_errors(as_json), _progress("snapshot") as tell:
-        made = data.snapshot(paths, name, note=note, key=_columns(key), profile=profile, tell=tell)
+        if sql is not None:
+            made = data.snapshot_query(sql, _url(url, url_from), name, **options, tell=tell)
+        elif is_delta:
+            made = data.snapshot_delta((paths or [""])[0], name, version=delta_version, **options, tell=tell)
+        else:
+            made = data.snapshot(paths or [], name, **options, tell=tell)
         document = {
             **_facts(made.version),
             "new": made.is_new,
@@ -130,6 +155,18 @@ def diff(
         if html is not None:
             _write_report(found, html)
         emit(found, as_json, lambda: _print_diff(found, html))
+
+
+def _url(url: str | None, variable: str | None) -> str:
+    """From the command line, or from the environment, where other users of the machine do not see it."""
+    if (url is None) == (variable is None):
+        raise typer.BadParameter("give one of --url and --url-from")
+    if url is not None:
+        return url
+    found = os.environ.get(variable or "")
+    if not found:
+        raise typer.BadParameter(f"the environment variable {variable} is not set")
+    return found
 
 
 def _write_report(found: DataDiff, file: Path) -> None:
