@@ -35,7 +35,7 @@ from modelyard.protocol.values import class_key, convert, expected, has_zone, wr
 LARGEST = 64 * 1024 * 1024
 """The most bytes that the buffers of a stream may have without their compression."""
 
-MOST_CELLS = 64 * 1024 * 1024
+MOST_CELLS = 8 * 1024 * 1024
 """The most values of all columns together: nulls take no bytes at all in a stream."""
 
 OUTPUTS = b"modelyard.outputs"

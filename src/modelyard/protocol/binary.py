@@ -18,6 +18,7 @@ import numpy as np
 from modelyard.domain.frame import Array, Vector
 from modelyard.domain.schema import OIP_DATATYPE, Column, Kind
 from modelyard.errors import InvalidInput, InvalidRequest
+from modelyard.protocol.media import MOST_VALUES, too_many
 from modelyard.protocol.missing import positions, with_missing
 from modelyard.protocol.table import ColumnReader, checked_shape
 from modelyard.protocol.values import convert, read_values, write_values
@@ -165,7 +166,10 @@ def texts_of(raw: bytes, count: int, column: Column, inner: int) -> list[str]:
 
     Raises:
         InvalidInput: there are not `count` of them, or one is not UTF-8.
+        TooLarge: there are too many to make an object of each.
     """
+    if count > MOST_VALUES and len(raw) >= 4 * count:
+        raise too_many()
     quick = _ascii_texts(raw, count)
     if quick is not None:
         return quick

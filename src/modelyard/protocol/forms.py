@@ -13,7 +13,7 @@ from modelyard.domain.records import WireForm
 from modelyard.domain.schema import Schema
 from modelyard.protocol import arrow, invocations, oip, protobuf, rows
 from modelyard.protocol.classification import classified
-from modelyard.protocol.media import ARROW, BINARY, CSV, JSON, PROTOBUF, Media
+from modelyard.protocol.media import ARROW, BINARY, CSV, JSON, PROTOBUF, Media, few_values
 from modelyard.protocol.table import Call, Source, TableReader
 
 
@@ -40,7 +40,13 @@ class Form:
 
 
 def _read_oip(body: bytes, media: Media, reader: TableReader) -> Call:
+    few_values(body, end=media.json_length)
     return oip.read_request(body, reader, media.json_length)
+
+
+def _read_rows(body: bytes, media: Media, reader: TableReader) -> Call:
+    few_values(body)
+    return rows.read_request(body, reader)
 
 
 def _write_oip(answers: Answers, schema: Schema, call: Call, source: Source) -> Written:
@@ -73,14 +79,16 @@ def _write_grpc(answers: Answers, schema: Schema, call: Call, source: Source) ->
 
 def _read_invocations(body: bytes, media: Media, reader: TableReader) -> Call:
     if media.content_type == CSV:
+        few_values(body, (b",", b"\n"))
         return invocations.read_csv(body, reader)
+    few_values(body)
     return invocations.read_request(body, reader)
 
 
 FORMS: Mapping[WireForm, Form] = {
     "oip": Form(_read_oip, _write_oip),
     "rows": Form(
-        lambda body, media, reader: rows.read_request(body, reader),
+        _read_rows,
         lambda answers, schema, call, source: Written(rows.write_response(answers, schema, source)),
     ),
     "invocations": Form(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modelyard.errors import TooLarge
+
 JSON, BINARY, ARROW, PROTOBUF, CSV = (
     "application/json",
     "application/octet-stream",
@@ -11,6 +13,29 @@ JSON, BINARY, ARROW, PROTOBUF, CSV = (
     "application/grpc",
     "text/csv",
 )
+
+
+MOST_VALUES = 4 * 1024 * 1024
+"""The most values in a body that become Python objects one by one, of which each takes many times its bytes."""
+
+
+def few_values(body: bytes, marks: tuple[bytes, ...] = (b",", b"[", b"{"), end: int | None = None) -> None:
+    """Let a body pass whose first `end` bytes have no more marks between values than there may be values.
+
+    Raises:
+        TooLarge: when there are more; nothing of the body is read for that.
+
+    >>> few_values(b"[1,2,3]")
+    """
+    if len(body) > MOST_VALUES and sum(body.count(mark, 0, end) for mark in marks) > MOST_VALUES:
+        raise too_many()
+
+
+def too_many() -> TooLarge:
+    """The error that a body has more values than are taken."""
+    return TooLarge(
+        f"the body has more than {MOST_VALUES} values; send fewer rows a request, or numbers as bytes or Arrow"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, PerSchema, Schem
 from modelyard.errors import InvalidInput, InvalidRequest, NotOffered
 from modelyard.protocol.binary import HALVES, KINDS, read_leaves, read_raw, text_of, write_raw
 from modelyard.protocol.classification import PARAMETER, is_classified, wanted_classes
+from modelyard.protocol.media import MOST_VALUES, too_many
 from modelyard.protocol.missing import PARAMETER as MISSING
 from modelyard.protocol.missing import only_of_texts, positions, with_missing
 from modelyard.protocol.oip import SHARED_MEMORY, read_output, reading_of
@@ -321,6 +322,8 @@ def _leaves(tensor: Any, column: Column) -> Sequence[Any]:
         raise InvalidRequest(f"tensor {tensor.name!r}: {tensor.datatype} belongs in {wanted}, it has {other}")
     if wanted is None:
         return ()
+    if len(getattr(tensor.contents, wanted)) > MOST_VALUES:
+        raise too_many()
     leaves = list(getattr(tensor.contents, wanted))
     if wanted == "bytes_contents":
         inner = max(prod(tensor.shape[1:]), 1)

@@ -500,8 +500,8 @@ def _written(call: _Call, served: ServedVersion, read: Call, answers: Answers) -
 def _record(call: _Call, reply: Reply, total_ns: int, error: str | None, written: Written | None) -> PredictionRecord:
     incoming, served, read = call.incoming, call.served, call.call
     deployment = None if served is None else served.deployment
-    # What was refused for want of time is told without its body: a flood must not fill the disk.
-    request = b"" if reply.status == 429 else incoming.body
+    # What was refused for want of time or for its size is told without its body: neither must fill the disk.
+    request = b"" if reply.status in (413, 429) else incoming.body
     return PredictionRecord(
         incoming.prediction_id,
         incoming.deployment or (deployment.name if deployment else ""),
