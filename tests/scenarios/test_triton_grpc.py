@@ -243,7 +243,7 @@ def test_refusals_have_their_codes_and_say_why(client: Any) -> None:
         (lambda: ask("live", inputs(x1=[np.nan])), "INVALID_ARGUMENT", "'x1', row 0: a value is missing"),
         (lambda: ask("live", inputs(rows=20_000), client_timeout=1e-6), "DEADLINE_EXCEEDED RESOURCE_EXHAUSTED", ""),
         (lambda: ask("live", inputs(rows=MAX_BODY // 8)), "RESOURCE_EXHAUSTED", "larger than max"),
-        (lambda: client.load_model("live"), "UNIMPLEMENTED", ""),
+        (lambda: client.load_model("live"), "PERMISSION_DENIED", "no admin token"),
         (lambda: client.get_trace_settings(), "UNIMPLEMENTED", "not offered"),
         (lambda: client.get_system_shared_memory_status(), "UNIMPLEMENTED", "not offered"),
     ):
