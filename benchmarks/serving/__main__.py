@@ -28,7 +28,7 @@ SCENARIOS = (*pipelines.PARTS, *ALONE, "swaps")
 def main() -> None:
     """Run from the command line."""
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="modelyard-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
         bench = _bench(options, Path(folder))
         try:
             _run(bench, options)

@@ -75,7 +75,7 @@ class Bench:
     @contextlib.contextmanager
     def running(self, servers: Sequence[Server], model: Model) -> Iterator[list[Running]]:
         """Those of the servers that come up, all at the same time; the others are told with the reason."""
-        folder = self.folder / "servers" / model.name.replace(" ", "-")
+        folder = self.folder / model.name.replace(" ", "-")
         with contextlib.ExitStack() as stack:
             up = []
             for server in servers:

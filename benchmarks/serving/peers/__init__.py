@@ -153,7 +153,7 @@ def _pytriton_home(place: Place) -> Mapping[str, str]:
     library = (environment("pytriton") / "bin" / "python").resolve().parents[1] / "lib"
     return {
         "GRPC_PORT": str(free_port()),
-        "PYTRITON_HOME": str(place.folder / "home"),
+        "PYTRITON_HOME": str(place.folder),  # paths of its sockets may have 107 bytes
         "LD_LIBRARY_PATH": str(library),
     }
 
