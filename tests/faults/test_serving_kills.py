@@ -64,6 +64,7 @@ def test_killed_model_processes_come_back_and_no_request_is_lost_or_wrong(tmp_pa
                 os.kill(victim, signal.SIGKILL)
                 running.wait_for_more(1)
                 until(lambda: sum(len(model_processes(one)) for one in workers(server)) == 2, "another process")
+            running.wait_for_more(2)  # the second was asked after the last kill
             calls = running.end()
         until(lambda: server.get("/v2/health/ready").status == 200, "ready again")
         assert server.get("/status").json["worker_restarts"] == 0
@@ -85,6 +86,7 @@ def test_a_worker_that_dies_or_hangs_is_replaced(server: ServingProcess, tmp_pat
             whole.append((time.monotonic_ns() - faults[-1].at) / SECOND)
             assert is_gone(victim)
             running.wait_for_more(1)
+        running.wait_for_more(2)
         calls = running.end()
     assert server.get("/status").json["worker_restarts"] == kills
     assert server.stop() == 0
@@ -120,6 +122,7 @@ def test_a_killed_data_plane_comes_back_by_itself_and_keeps_what_it_acknowledged
                 os.kill(victim, signal.SIGKILL)
                 asking.wait_for_more(1)
                 _another_plane(home, victim)
+            asking.wait_for_more(2)
             calls = asking.end()
     finally:
         planes.terminate()

@@ -49,6 +49,9 @@ SLICE_NS = 2_000_000
 QUANTUM_NS = 500_000
 """What a deployment may take of the pump before the next one has its turn."""
 
+_TELL_SECONDS = 1.0
+"""The least time between two lines of the log about calls that could not be recorded."""
+
 _log = logging.getLogger("modelyard.serving")
 
 
@@ -139,6 +142,7 @@ class Answering:
         self._writer = ThreadPoolExecutor(1, "records") if durable else None
         self._under_way: set[asyncio.Task[None]] = set()
         self.in_flight = self.recorded = self.unrecorded = 0
+        self._unkept_told = -_TELL_SECONDS
 
     def submit(self, incoming: Incoming, done: Done) -> Ticket:
         """Take a call in, or refuse it; `done` is called in a later turn of the event loop, never from within this."""
@@ -465,7 +469,15 @@ class Answering:
             _answer(finished)
         else:
             self.unrecorded += len(finished)
+            self._tell_unkept(error)
             _answer_unkept(finished, error)
+
+    def _tell_unkept(self, error: BaseException) -> None:
+        """Say that calls could not be recorded, once a second at most: the log may lie on the disk that is full."""
+        now = time.monotonic()
+        if now - self._unkept_told >= _TELL_SECONDS:
+            self._unkept_told = now
+            _log.error("calls could not be recorded (%d so far): %s", self.unrecorded, error)
 
 
 def _is_late(call: _Call, now: int) -> bool:
@@ -544,7 +556,6 @@ def _answer(finished: list[_Finished]) -> None:
 
 def _answer_unkept(finished: list[_Finished], error: BaseException) -> None:
     """Nothing is acknowledged that is not in the log; refusals may go out, they acknowledge nothing."""
-    _log.error("%d calls could not be recorded: %s", len(finished), error)
     for call, record, reply in finished:
         if not call.cancelled:
             call.done(reply if reply.status >= 400 else error_reply(error, record.prediction_id))
