@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import os
 import signal
 import socket
 import time
@@ -50,6 +53,29 @@ def test_a_second_signal_ends_it_at_once(server: ServingProcess) -> None:
         until(lambda: "stopping" in server.log.read_text(), "the first signal")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(LATEST_SECONDS) == 1
+
+
+def test_connections_that_outlive_a_worker_are_shared_with_the_one_that_replaces_it(server: ServingProcess) -> None:
+    victim = workers(server)[0]
+    clients = [http.client.HTTPConnection(*server.address, timeout=LATEST_SECONDS) for _ in range(8)]
+
+    def counts() -> list[int]:
+        answers = []
+        for client in clients:
+            client.request("GET", "/status")
+            answers.append(json.loads(client.getresponse().read()))
+        return [worker["connections"] for worker in answers[-1]["workers"]]
+
+    try:
+        until(lambda: len(counts()) == 2, "both workers")
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: is_gone(victim), "the end of the worker", LATEST_SECONDS)
+        for client in clients:
+            client.close()  # those of the dead one are gone, the others come to the survivor
+        until(lambda: len(counts()) == 2 and min(counts()) >= 3, "connections on both")
+    finally:
+        for client in clients:
+            client.close()
 
 
 def test_connections_are_spread_over_the_workers(server: ServingProcess) -> None:

@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from math import ceil
 
 from modelyard.serving.slots import Slot, State
 
@@ -33,6 +34,23 @@ def gives_way(mine: int, others: Sequence[int]) -> bool:
     (False, True, False)
     """
     return bool(others) and mine > min(others)
+
+
+SLACK = 8
+"""What a worker may have beyond its share of the connections before it lets some go: one more for each so many."""
+
+
+def too_many(mine: int, others: Sequence[int]) -> int:
+    """How many of its connections a worker lets go, for emptier ones to take: what it has beyond its share.
+
+    Connections that were made while only one worker served, or whose worker was killed, would else stay where they are
+    for as long as their clients keep them.
+
+    >>> too_many(8, [0]), too_many(5, [3]), too_many(100, [90]), too_many(1, [0]), too_many(3, [])
+    (4, 1, 0, 0, 0)
+    """
+    share = ceil((mine + sum(others)) / (1 + len(others)))
+    return mine - share if mine - share > share // SLACK or (mine - share > 0 and share <= SLACK) else 0
 
 
 class Accepting:
@@ -62,6 +80,10 @@ class Accepting:
     def count(self) -> int:
         """Connections this worker holds, those on their way to their protocol included."""
         return self._held() + len(self._handing)
+
+    def too_many(self) -> int:
+        """How many connections are better held by the other workers."""
+        return too_many(self.count, self._connections_of_others())
 
     def start(self) -> None:
         """Take connections from now on. Calling it twice is harmless."""

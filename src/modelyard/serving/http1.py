@@ -86,10 +86,14 @@ class Handler(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Connections:
-    """All connections of a process. `draining` says that each is to be closed after the answer it waits for."""
+    """All connections of a process. `draining` says that each is to be closed after the answer it waits for.
+
+    `surplus` is how many are to be closed so at present: clients that ask again come to another process then.
+    """
 
     limits: Limits = field(default_factory=Limits)
     draining: bool = False
+    surplus: int = 0
     unfinished: int = 0
     open: set[HttpConnection] = field(default_factory=set)
     date: bytes = b""
@@ -318,7 +322,7 @@ class HttpConnection(asyncio.Protocol):
             self._write(reply, request, close=False)
             self._end_with(self._refusal)
             return
-        close = not request.keep_alive or self._connections.draining
+        close = not request.keep_alive or self._connections.draining or self._is_surplus()
         self._write(reply, request, close)
         if close:
             self._discarding = self._done = True
@@ -329,6 +333,14 @@ class HttpConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next)
         elif self._ended:
             self._transport.close()
+
+    def _is_surplus(self) -> bool:
+        """Whether this connection is let go now; not while more has come on it already."""
+        connections = self._connections
+        if not connections.surplus or self._waiting or self._reading:
+            return False
+        connections.surplus -= 1
+        return True
 
     def _next(self) -> None:
         """Go on with a request that waits, if the client reads its answers."""

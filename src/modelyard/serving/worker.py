@@ -310,6 +310,7 @@ class _Worker:
         if now - self._swept >= SWEEP_SECONDS:
             self._swept = now
             self._connections.sweep()
+            self._connections.surplus = self._accepting.too_many() if self._slot.state == State.SERVING else 0
         self._parts.repository.look()
         shown = self._changed()
         if shown != self._shown or now - self._telling.published >= self._telling.pause:

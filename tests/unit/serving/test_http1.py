@@ -204,6 +204,35 @@ def test_garbage_after_a_request_does_not_cost_its_answer() -> None:
     assert [answer.status for answer in wire.answers()] == [200, 400]
 
 
+def test_surplus_connections_are_let_go_with_their_next_answer_and_only_so_many() -> None:
+    async def story() -> None:
+        connections, echo = Connections(surplus=1), Echo()
+        first, one = connected(echo, connections)
+        second, other = connected(echo, connections)
+        first.data_received(written("POST", "/", b"1"))
+        second.data_received(written("POST", "/", b"2"))
+        assert [one.closed, other.closed] == [True, False]
+        assert one.answers()[0].headers["connection"] == "close"
+        assert connections.surplus == 0
+
+    run(story())
+
+
+def test_a_surplus_connection_is_kept_while_more_has_come_on_it() -> None:
+    async def story() -> None:
+        connections, echo = Connections(surplus=1), Echo(hold=True)
+        connection, wire = connected(echo, connections)
+        connection.data_received(written("POST", "/", b"1") + written("POST", "/", b"2"))
+        echo.waiting[0](Reply(200, b"1"))
+        await asyncio.sleep(0)
+        assert not wire.closed
+        echo.waiting[1](Reply(200, b"2"))
+        assert wire.closed
+        assert [answer.body for answer in wire.answers()] == [b"1", b"2"]
+
+    run(story())
+
+
 def test_draining_closes_idle_connections_and_the_others_after_their_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         connections, echo = Connections(), Echo(hold=True)
