@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 import compiled_bundles
 import user_models
@@ -105,10 +108,11 @@ def test_a_killed_data_plane_comes_back_by_itself_and_keeps_what_it_acknowledged
     environment = os.environ | {"MODELYARD_HOME": str(home.path)}
     command = [sys.executable, "-m", "modelyard.cli.app"]
     log, moments, faults = tmp_path / "log.txt", Moments(), list[Fault]()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        grpc = free.getsockname()[1]
     with log.open("wb") as file:
-        planes = subprocess.Popen(
-            [*command, "up", "--port", "0", "--workers", "2"], env=environment, stdout=file, stderr=file
-        )
+        serving = ["--port", "0", "--workers", "2", "--grpc-port", str(grpc)]
+        planes = subprocess.Popen([*command, "up", *serving], env=environment, stdout=file, stderr=file)
     try:
         running = until(lambda: up.running(home), "both planes")
         deployed = [*command, "deploy", version.ref, "--to", "toy"]
@@ -124,11 +128,21 @@ def test_a_killed_data_plane_comes_back_by_itself_and_keeps_what_it_acknowledged
                 _another_plane(home, victim)
             asking.wait_for_more(2)
             calls = asking.end()
+        stock = InferenceServerClient(f"127.0.0.1:{grpc}")
+        until(lambda: _says_ready(stock), "gRPC at the same address")
+        stock.close()
     finally:
         planes.terminate()
         planes.wait(60)
     # While there is none, nobody is refused: connections wait on a socket that outlives the data plane.
     check(calls, faults, home.records, may_lose=True, most_lost=OF_PLANES * CALLERS)
+
+
+def _says_ready(stock: InferenceServerClient) -> bool:
+    try:
+        return bool(stock.is_model_ready("toy"))
+    except InferenceServerException:
+        return False
 
 
 def _another_plane(home: Home, gone: int) -> None:
