@@ -18,7 +18,8 @@
     │   ├── NotAuthenticated  the caller has not shown that they may
     │   └── PolicyDenied      allowed only with an explicit override
     ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed, DataDamaged
-    └── Unavailable    VersionNotReady, RuntimeLost, ServiceUnreachable, RecordNotKept, Overloaded, DeadlinePassed
+    └── Unavailable    VersionNotReady (VersionLoading), RuntimeLost, ServiceUnreachable, RecordNotKept, Overloaded,
+                       DeadlinePassed
 
 A message says what was asked, what there is, and what to do next. Status codes and exit codes are
 mapped at the edges only (``serving/http.py``, ``cli/output.py``).
@@ -170,6 +171,14 @@ class Unavailable(ModelyardError):
 
 class VersionNotReady(Unavailable):
     """The version is loading, failed to load, or is draining."""
+
+
+class VersionLoading(VersionNotReady):
+    """The version is being loaded, as somebody asked for it; `retry_after` is in how many seconds it may answer."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class RuntimeLost(Unavailable):

@@ -71,6 +71,17 @@ AdminTokenFile = Annotated[
 ]
 
 
+MemoryBudget = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-budget-mb",
+        min=1,
+        metavar="MB",
+        help="Unload versions that were not asked for longest while more memory is held; a call loads them again.",
+    ),
+]
+
+
 def words(
     workers: int | None = None,
     grpc_port: int | None = None,
@@ -80,6 +91,7 @@ def words(
     max_rows: int | None = None,
     drain_seconds: float | None = None,
     admin_token_file: Path | None = None,
+    memory_budget_mb: int | None = None,
 ) -> tuple[str, ...]:
     """What was given, as it stands on the data plane's command line.
 
@@ -94,6 +106,7 @@ def words(
         "max-body": max_body,
         "max-rows": max_rows,
         "drain-seconds": drain_seconds,
+        "memory-budget-mb": memory_budget_mb,
         "admin-token-file": None if admin_token_file is None else admin_token_file.absolute(),
     }
     return tuple(f"--{name}={value}" for name, value in given.items() if value is not None)

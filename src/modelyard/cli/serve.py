@@ -18,6 +18,7 @@ from modelyard.cli.plane import (
     GrpcPort,
     MaxBody,
     MaxRows,
+    MemoryBudget,
     Objective,
     Workers,
     words,
@@ -62,6 +63,7 @@ def serve(
     max_rows: MaxRows = None,
     drain_seconds: DrainSeconds = None,
     admin_token_file: AdminTokenFile = None,
+    memory_budget_mb: MemoryBudget = None,
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +76,17 @@ def serve(
         from modelyard.home import Home
         from modelyard.serving.server import check_host, listen, url_of
 
-        more = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds, admin_token_file)
+        more = words(
+            workers,
+            grpc_port,
+            fsync,
+            objective_ms,
+            max_body,
+            max_rows,
+            drain_seconds,
+            admin_token_file,
+            memory_budget_mb,
+        )
         home = Home.locate()
         chosen = _choose(ref, home, trust_code)
         called = check_name(name or chosen.model, "deployment")

@@ -16,6 +16,7 @@ from modelyard.cli.plane import (
     GrpcPort,
     MaxBody,
     MaxRows,
+    MemoryBudget,
     Objective,
     Workers,
     words,
@@ -44,6 +45,7 @@ def up(
     max_rows: MaxRows = None,
     drain_seconds: DrainSeconds = None,
     admin_token_file: AdminTokenFile = None,
+    memory_budget_mb: MemoryBudget = None,
     as_json: Json = False,
 ) -> None:
     """Start the control plane and the data plane on this machine, and keep them running until Ctrl-C.
@@ -53,7 +55,9 @@ def up(
     from modelyard.control.up import Options, supervise
     from modelyard.home import Home
 
-    serving = words(workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds, admin_token_file)
+    serving = words(
+        workers, grpc_port, fsync, objective_ms, max_body, max_rows, drain_seconds, admin_token_file, memory_budget_mb
+    )
     home, stop = Home.locate(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup

@@ -49,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--admin-token-file", type=Path, metavar="FILE", help="holds the token of those who may load and unload"
     )
+    parser.add_argument(
+        "--memory-budget-mb",
+        type=int,
+        default=0,
+        metavar="MB",
+        help="unload what was not asked for longest when more memory is held, and load it again on request; 0: never",
+    )
     parser.add_argument("--python", type=Path, metavar="PATH", help="interpreter for native forms; rebuilt otherwise")
     parser.add_argument("--max-body", type=int, default=MAX_BODY_BYTES, metavar="BYTES", help="largest request body")
     parser.add_argument("--max-rows", type=int, metavar="N", help="most rows a request may have")
@@ -79,6 +86,8 @@ def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -
         deployment = Deployment(given.name, model, given.version, given.digest, str(given.bundle.absolute()))
     if given.workers < 0:
         parser.error("--workers must be 1 or more, or 0 for one a core")
+    if given.memory_budget_mb < 0:
+        parser.error("--memory-budget-mb must be a number of megabytes, or 0 for no budget")
     return Options(
         home=Home.locate(given.home),
         deployment=deployment,
@@ -89,6 +98,7 @@ def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -
         grpc_port=given.grpc_port,
         workers=given.workers,
         admin=find_token(given.admin_token_file),
+        memory_budget=given.memory_budget_mb * 1_000_000 or None,
         announce=given.announce,
         records=given.records,
         python=given.python,

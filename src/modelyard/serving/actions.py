@@ -22,7 +22,7 @@ from modelyard.serving import boards
 from modelyard.serving.boards import Boards, Merged
 from modelyard.serving.counters import counters
 from modelyard.serving.http import Reply, error_reply, json_reply
-from modelyard.serving.plane import DataPlane
+from modelyard.serving.plane import DataPlane, NotLoaded
 from modelyard.serving.repository import Repository
 from modelyard.serving.routes import Target
 from modelyard.serving.served import ServedVersion
@@ -137,7 +137,13 @@ def live(services: Services, target: Target, body: bytes) -> Reply:
 def ready(services: Services, target: Target, body: bytes) -> Reply:
     """Whether everything that should answer does; if not, why."""
     state = services.status()
-    return json_reply({"ready": True} if state.ready else {"ready": False, "reason": state.reason}, _code(state.ready))
+    if not state.ready:
+        return json_reply({"ready": False, "reason": state.reason}, 503)
+    parked = sum(one.unloaded == "for memory" for one in state.deployments)
+    if not parked:
+        return json_reply({"ready": True})
+    reason = f"{parked} of {len(state.deployments)} deployments are loaded when they are asked for"
+    return json_reply({"ready": True, "reason": reason})
 
 
 def model_ready(services: Services, target: Target, body: bytes) -> Reply:
@@ -145,6 +151,11 @@ def model_ready(services: Services, target: Target, body: bytes) -> Reply:
     name = target.deployment or ""
     try:
         served = services.plane.lease(name, target.version)
+    except NotLoaded as error:
+        version = services.plane.wanted(name)
+        return json_reply(
+            {"name": name, "version": str(version.version if version else ""), "ready": True, "reason": str(error)}
+        )
     except ModelyardError as error:
         reply = error_reply(error)
         if reply.status != 503:
@@ -205,7 +216,8 @@ def statistics(services: Services, target: Target, body: bytes) -> Reply:
     found = model_statistics(services.counts(), target.deployment, target.version)
     if not found and target.deployment is not None:
         # Why there is none: no such deployment or version, or it is still loading.
-        services.plane.lease(target.deployment, target.version).leases.give_back()
+        with contextlib.suppress(NotLoaded):
+            services.plane.lease(target.deployment, target.version).leases.give_back()
     return json_reply({"model_stats": found})
 
 

@@ -36,7 +36,8 @@ from modelyard.serving.http import Reply, UnknownPath, error_reply, outcome_of
 from modelyard.serving.lanes import Job
 from modelyard.serving.logs import CallLog
 from modelyard.serving.meters import Meters, reason_of
-from modelyard.serving.plane import DataPlane
+from modelyard.serving.onrequest import Loading
+from modelyard.serving.plane import DataPlane, NotLoaded
 from modelyard.serving.served import ServedVersion, no_rows
 from modelyard.serving.tracing import TraceFacts, Tracer
 
@@ -70,6 +71,7 @@ class _Call(Ticket):
     compute_ns: int = 0
     encode_ns: int = 0
     arrived_ns: int = 0
+    loading_ns: int = 0
     leave: Callable[[_Call], None] | None = None
 
     def cancel(self) -> None:
@@ -141,6 +143,7 @@ class Answering:
         self._finished: list[_Finished] = []
         self._writer = ThreadPoolExecutor(1, "records") if durable else None
         self._under_way: set[asyncio.Task[None]] = set()
+        self._loading = Loading(plane, self._bounds.bytes, self._enter, self._fail, self._gone)
         self.in_flight = self.recorded = self.unrecorded = 0
         self._unkept_told = -_TELL_SECONDS
 
@@ -148,11 +151,19 @@ class Answering:
         """Take a call in, or refuse it; `done` is called in a later turn of the event loop, never from within this."""
         call = _Call(incoming, done, arrived_ns=time.perf_counter_ns())
         self.in_flight += 1
+        self._enter(call)
+        return call
+
+    def _enter(self, call: _Call) -> None:
+        incoming = call.incoming
         try:
             served = self._plane.lease(incoming.deployment or self._only_deployment(), incoming.version)
+        except NotLoaded as error:
+            self._loading.wait(call, error.deployment)
+            return
         except ModelyardError as error:
             self._fail(call, error)
-            return call
+            return
         call.served = served
         served.meter.in_flight += 1
         name = served.deployment.name
@@ -163,14 +174,13 @@ class Answering:
         refused = self._refusal(call, served, line)
         if refused is not None:
             self._fail(call, refused)
-            return call
+            return
         line.push(call)
         self._expected += call.expected
         if not line.waiting:
             line.waiting = True
             self._turns.append(line)
         self._wake()
-        return call
 
     async def drained(self) -> None:
         """Wait until every call that was taken in has its answer."""
@@ -206,7 +216,8 @@ class Answering:
             left = (asked - call.arrived_ns) / 1e9
         else:
             objective = served.deployment.objective_ms or self._bounds.objective_ms
-            left = objective / 1e3 - (call.arrived_ns - call.incoming.started_ns) / 1e9
+            # An objective is no reason to turn calls away for which a version had to be loaded.
+            left = objective / 1e3 - (call.arrived_ns - call.incoming.started_ns - call.loading_ns) / 1e9
         waiting = line.bytes + (0 if lane is None else lane.bytes)
         return refusal(Outlook(left, wait, own, waiting, rows, size, asked is not None), self._bounds)
 
@@ -244,7 +255,7 @@ class Answering:
     def _take(self, call: _Call, now: int) -> int:
         """Give one call its turn; the time when it is over."""
         served = call.served
-        call.queue_ns = now - call.arrived_ns
+        call.queue_ns = now - call.arrived_ns + call.loading_ns
         size = len(call.incoming.body)
         if served is None or call.cancelled:
             self._gone(call)

@@ -25,6 +25,8 @@ from modelyard.serving.compression import KNOWN_FIRST, QUICK_FIRST, compressed, 
 from modelyard.serving.exchange import Done, Incoming, Ticket
 from modelyard.serving.http import Reply, UnknownPath, WrongVerb, error_reply
 from modelyard.serving.http1 import Request
+from modelyard.serving.onrequest import awake
+from modelyard.serving.plane import NotLoaded
 from modelyard.serving.repository import RepositoryRequest
 from modelyard.serving.routes import Target, find
 
@@ -101,7 +103,7 @@ class Application:
             return self._order(request, target, respond)
         if target.action == "metrics":
             return self._metrics(request, target, respond)
-        respond(ACTIONS[target.action](self.services, target, request.body))
+        self._act(request, target, respond)
         return None
 
     def _metrics(self, request: Request, target: Target, respond: Done) -> Ticket:
@@ -118,6 +120,21 @@ class Application:
 
         self._start(tell())
         return ticket
+
+    def _act(self, request: Request, target: Target, respond: Done) -> None:
+        act = ACTIONS[target.action]
+        try:
+            respond(act(self.services, target, request.body))
+        except NotLoaded as missing:
+            self._start(self._act_loaded(missing.deployment, request, target, respond))
+
+    async def _act_loaded(self, name: str, request: Request, target: Target, respond: Done) -> None:
+        try:
+            await awake(self.services.plane, name)
+            reply = ACTIONS[target.action](self.services, target, request.body)
+        except Exception as error:  # noqa: BLE001 - as in `handle`
+            reply = self._error(error, request)
+        respond(reply)
 
     def _predict(self, request: Request, target: Target, respond: Done) -> Ticket:
         headers = request.headers

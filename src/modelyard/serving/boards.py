@@ -70,6 +70,12 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     processor_seconds: float = 0.0
     records_written: int = 0
     records_failed: int = 0
+    loads: int = 0
+    evictions: int = 0
+    """How often a version was loaded, and how often one was unloaded for memory."""
+    budget_bytes: int = 0
+    budgeted_bytes: int = 0
+    """What the worker and its models may hold (0: whatever they do), and what was last measured to be held."""
 
 
 class Retired(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +87,8 @@ class Retired(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int = 0
     records_written: int = 0
     records_failed: int = 0
+    loads: int = 0
+    evictions: int = 0
 
 
 class Crew(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +145,10 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
     worker_restarts: int
     records_written: int
     records_failed: int
+    loads: int = 0
+    evictions: int = 0
+    budget_bytes: int = 0
+    budgeted_bytes: int = 0
 
     def told(self) -> tuple[MeterSnapshot, ...]:
         """The counts to tell one by one: of each version, and of the calls that reached none (with empty names).
@@ -270,6 +282,8 @@ def with_gone(retired: Retired, gone: Iterable[Board]) -> Retired:
             accepted=retired.accepted + board.accepted,
             records_written=retired.records_written + board.records_written,
             records_failed=retired.records_failed + board.records_failed,
+            loads=retired.loads + board.loads,
+            evictions=retired.evictions + board.evictions,
         )
     return retired
 
@@ -294,6 +308,10 @@ def combine(boards: Boards, alive: Collection[int], now: float) -> Merged:
         worker_restarts=boards.crew.restarts if boards.crew is not None else 0,
         records_written=retired.records_written + sum(board.records_written for board in here),
         records_failed=retired.records_failed + sum(board.records_failed for board in here),
+        loads=retired.loads + sum(board.loads for board in here),
+        evictions=retired.evictions + sum(board.evictions for board in here),
+        budget_bytes=sum(board.budget_bytes for board in here),
+        budgeted_bytes=sum(board.budgeted_bytes for board in here),
     )
 
 

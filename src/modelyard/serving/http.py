@@ -24,6 +24,7 @@ from modelyard.errors import (
     TooLarge,
     Unavailable,
     UnknownEncoding,
+    VersionLoading,
 )
 
 HTTP_STATUS: tuple[tuple[type[ModelyardError], int], ...] = (
@@ -112,7 +113,7 @@ def error_reply(error: BaseException, request_id: str | None = None) -> Reply:
         headers = ((b"allow", error.allowed.encode()),)
     elif status == 401:
         headers = ((b"www-authenticate", b'Bearer realm="modelyard"'),)
-    elif isinstance(error, Overloaded):
+    elif isinstance(error, Overloaded | VersionLoading):
         headers = ((b"retry-after", str(max(1, ceil(error.retry_after))).encode()),)
     elif status == 503:
         headers = ((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),)

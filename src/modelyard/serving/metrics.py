@@ -167,5 +167,10 @@ def _server(page: _Page, merged: Merged) -> None:
     spent = {f'worker="{one.worker}"': one.processor_seconds for one in workers}
     page.each("modelyard_worker_processor_seconds", "counter", "Processor time of a worker since it started.", spent)
     page.one("modelyard_worker_restarts", "counter", "Workers started again.", merged.worker_restarts)
+    page.one("modelyard_version_loads", "counter", "Versions loaded, once a worker.", merged.loads)
+    page.one("modelyard_version_evictions", "counter", "Versions unloaded for memory, once a worker.", merged.evictions)
+    if merged.budget_bytes:
+        page.one("modelyard_memory_budget_bytes", "gauge", "Memory that may be held.", merged.budget_bytes)
+        page.one("modelyard_memory_budgeted_bytes", "gauge", "Memory that is held.", merged.budgeted_bytes)
     page.one("modelyard_records_written", "counter", "Records that were kept.", merged.records_written)
     page.one("modelyard_records_failed", "counter", "Records that could not be kept.", merged.records_failed)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,6 +23,7 @@ from modelyard.serving.status import DeploymentStatus, PlaneStatus, Readiness, S
 DRAIN_SECONDS = 60.0
 """How long a replaced version may go on with the requests it has."""
 
+ON_REQUEST = "ready on request: it is not loaded now, the next call for it loads it"
 UNLOADED = "it was unloaded on request; an order to load it brings it back"
 
 _RETRY_SECONDS = (2.0, 5.0, 15.0, 60.0)
@@ -47,6 +49,14 @@ class Seen:
     serving: Deployment | None
     failure: Failure | None
     now: float
+    parked: Deployment | None = None
+    """What was unloaded for memory, or not loaded for want of it."""
+    asked: bool = False
+    """Whether somebody waits for what is parked."""
+    evict: bool = False
+    """Whether what answers is to make room."""
+    full: bool = False
+    """Whether there is no room, and what is wanted may be left until it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,13 @@ class TakeAway:
 
 
 @dataclass(frozen=True, slots=True)
+class Park:
+    """Stop answering, or do not begin to, until a call for this version comes."""
+
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
 class LookAgain:
     """Nothing to do before `at`."""
 
@@ -73,7 +90,7 @@ class Rest:
     """Nothing to do until something else is wanted."""
 
 
-Step: TypeAlias = Open | TakeAway | LookAgain | Rest
+Step: TypeAlias = Open | TakeAway | Park | LookAgain | Rest
 
 
 def next_step(seen: Seen) -> Step:
@@ -88,13 +105,22 @@ def next_step(seen: Seen) -> Step:
     if seen.wanted is None:
         return Rest() if seen.serving is None else TakeAway()
     if seen.serving is not None and same_version(seen.wanted, seen.serving):
-        return Rest()
+        return Park(seen.wanted) if seen.evict else Rest()
     failure = seen.failure
     if failure is None or not same_version(failure.deployment, seen.wanted):
-        return Open(seen.wanted)
+        return _open_or_wait(seen, seen.wanted)
     if failure.retry_at is None:
         return Rest()
     return Open(seen.wanted) if seen.now >= failure.retry_at else LookAgain(failure.retry_at)
+
+
+def _open_or_wait(seen: Seen, wanted: Deployment) -> Step:
+    """Open what is wanted and not open, unless memory is short and nobody has asked for it."""
+    if seen.serving is not None or seen.asked:
+        return Open(wanted)
+    if seen.parked is not None and same_version(seen.parked, wanted):
+        return Rest()
+    return Park(wanted) if seen.full and seen.parked is None else Open(wanted)
 
 
 def same_version(one: Deployment, other: Deployment) -> bool:
@@ -122,22 +148,45 @@ class _Slot:
     leaving: ServedVersion | None = None
     held: bool = False
     """Whether what is wanted is to be kept unloaded, by order."""
+    parked: Deployment | None = None
+    asked: bool = False
+    ordered: bool = False
+    """Whether an operator waits for what is parked."""
+    evict: bool = False
+    may_wait: bool = False
+    """Whether it was among the first that were wanted: those need not be opened before they are asked for."""
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    load_seconds: float = 0.0
     worker: threading.Thread | None = None
+
+
+class NotLoaded(VersionNotReady):
+    """The version is ready on request: `DataPlane.wake` loads it."""
+
+    def __init__(self, deployment: str) -> None:
+        self.deployment = deployment
+        super().__init__(f"{deployment!r} is not loaded now; it is ready on request")
 
 
 @dataclass(slots=True, eq=False)
 class DataPlane:
     """Holds the versions that answer. Safe to call from several threads.
 
-    `open_version` does the work of opening and raises when a version must not answer; `freed` is called
-    when one was closed. `waiting_for` tells why nothing is known yet, while that is so.
+    `open_version` does the work of opening and raises when a version must not answer; `freed` is called when one was
+    closed, `opened` when one was opened. `full` says that there is no room for more. Opening takes place inside
+    `turn`. `waiting_for` tells why nothing is known yet, while that is so.
     """
 
     open_version: Callable[[Deployment], ServedVersion]
     freed: Callable[[], None] = lambda: None
+    opened: Callable[[], None] = lambda: None
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
     waiting_for: str = ""
     generation: int = -1
     draining: bool = False
+    full: bool = False
+    loads: int = 0
+    evictions: int = 0
     orders: Orders = field(default_factory=Orders)
     """What is followed besides the desired state."""
     _slots: dict[str, _Slot] = field(default_factory=dict)
@@ -154,9 +203,9 @@ class DataPlane:
         with self._change:
             if desired.generation <= self.generation or self._closed:
                 return
-            self.generation = desired.generation
+            first, self.generation = self.generation < 0, desired.generation
             for name in wanted:
-                self._slots.setdefault(name, _Slot(name))
+                self._slots.setdefault(name, _Slot(name, may_wait=first))
             for slot in self._slots.values():
                 slot.wanted, slot.failure = wanted.get(slot.name), None
                 slot.held = _is_held(slot, self.orders)
@@ -173,6 +222,7 @@ class DataPlane:
                 slot.held = _is_held(slot, orders)
                 if orders.asked.get(slot.name, 0) > before.revision:
                     slot.failure = None
+                    slot.asked = slot.ordered = slot.serving is None
                 self._start_worker(slot)
             self._change.notify_all()
 
@@ -201,6 +251,7 @@ class DataPlane:
         Raises:
             DeploymentNotFound: no such deployment.
             VersionNotFound: `version` is given and is not the one that answers.
+            NotLoaded: it is ready on request, and not loaded now.
             VersionNotReady: it is still loading, or could not be opened.
         """
         while True:
@@ -208,7 +259,39 @@ class DataPlane:
             if served is None or (version is not None and version != str(served.deployment.version)):
                 raise self._why_not(deployment, version)
             if served.leases.take():
+                served.asked_at = time.monotonic()
                 return served
+
+    def wake(self, name: str, done: Callable[[], None]) -> float:
+        """Load what is ready on request; `done` is called, in any thread, once it answers or is known not to.
+
+        The answer is in about how many seconds that will be, 0 when it was never loaded before.
+        """
+        with self._change:
+            slot = self._slots.get(name)
+            if slot is not None and slot.parked is not None:
+                slot.asked = True
+                slot.waiting.append(done)
+                self._start_worker(slot)
+                self._change.notify_all()
+                return slot.load_seconds
+        done()
+        return 0.0
+
+    def evict(self, names: Collection[str]) -> None:
+        """Unload versions to make room. They are ready on request."""
+        with self._change:
+            for name in names:
+                slot = self._slots.get(name)
+                if slot is not None and slot.serving is not None and slot.opening is None:
+                    slot.evict = True
+                    self._start_worker(slot)
+            self._change.notify_all()
+
+    def evicting(self) -> bool:
+        """Whether a version is on its way out to make room."""
+        with self._change:
+            return any(slot.evict or (slot.leaving and slot.parked) for slot in self._slots.values())
 
     def answers(self) -> bool:
         """Whether any version answers."""
@@ -268,6 +351,8 @@ class DataPlane:
         if status is None:
             return DeploymentNotFound(deployment, self.names())
         wanted = status.wanted
+        if status.unloaded == "for memory" and version in (None, str(status.version)):
+            return NotLoaded(deployment)
         if wanted is not None and wanted.state != "READY" and version in (None, str(wanted.version)):
             where = f"{deployment!r} (version {wanted.version} of {wanted.model!r})"
             return VersionNotReady(f"{where} is not ready: {wanted.reason or 'it is loading'}")
@@ -284,9 +369,10 @@ class DataPlane:
     def _work(self, slot: _Slot) -> None:
         while True:
             with self._change:
-                step = next_step(_seen(slot))
+                step = next_step(_seen(slot, self.full))
                 if isinstance(step, Rest):
-                    slot.worker = None
+                    slot.worker, slot.asked, slot.ordered = None, False, False
+                    self._tell(slot)
                     if slot.wanted is None and slot.serving is None:
                         self._slots.pop(slot.name, None)
                     self._change.notify_all()
@@ -294,32 +380,65 @@ class DataPlane:
                 if isinstance(step, LookAgain):
                     self._change.wait(step.at - time.monotonic())
                     continue
-                slot.opening = step.deployment if isinstance(step, Open) else None
             if isinstance(step, Open):
-                self._open(slot, step.deployment)
+                with self.turn:
+                    served = self._open_still(slot, step)
+                if served is not None:
+                    self._swap(slot, served)
+                    self.opened()
             else:
-                self._swap(slot, None)
+                self._swap(slot, None, step.deployment if isinstance(step, Park) else None)
 
-    def _open(self, slot: _Slot, deployment: Deployment) -> None:
+    def _open_still(self, slot: _Slot, step: Open) -> ServedVersion | None:
+        """Open the version if that is still what is to be done, now that it can be."""
+        with self._change:
+            if next_step(_seen(slot, self.full)) != step:
+                return None
+            slot.opening = step.deployment
+        return self._open(slot, step.deployment)
+
+    def _tell(self, slot: _Slot) -> None:
+        """Tell those who wait for the slot's version, unless it is still to be loaded; the lock is held."""
+        if not slot.asked:
+            waiting, slot.waiting = slot.waiting, []
+            for done in waiting:
+                done()
+
+    def _open(self, slot: _Slot, deployment: Deployment) -> ServedVersion | None:
         _log.info("%s: opening version %d of %s", slot.name, deployment.version, deployment.model)
+        begun = time.monotonic()
         try:
             served = self.open_version(deployment)
         except Exception as error:  # noqa: BLE001 - whatever a bundle or its environment does, the old version goes on
             with self._change:
                 slot.opening = None
                 slot.failure = failed(deployment, error, slot.failure, time.monotonic())
+                slot.asked = slot.ordered = False
+                if slot.parked is not None and same_version(slot.parked, deployment):
+                    slot.parked = None
+                self._tell(slot)
             _log.error("%s: version %d of %s: %s", slot.name, deployment.version, deployment.model, error)
-            return
-        self._swap(slot, served)
+            return None
+        slot.load_seconds = time.monotonic() - begun
+        return served
 
-    def _swap(self, slot: _Slot, served: ServedVersion | None) -> None:
-        """Let `served` answer from the next request on; what answered before ends when its last request has."""
+    def _swap(self, slot: _Slot, served: ServedVersion | None, parked: Deployment | None = None) -> None:
+        """Let `served` answer from the next request on; what answered before ends when its last request has.
+
+        Without it nothing answers any more, but `parked` is ready on request.
+        """
         with self._change:
             before, slot.serving = slot.serving, served
             slot.leaving = before if served is None else None
             slot.opening, slot.failure = None, None
+            slot.parked, slot.evict = parked, False
+            self.evictions += parked is not None and before is not None
+            if served is not None:
+                self.loads += 1
+                slot.asked = slot.ordered = False
             others = {name: version for name, version in self._routes.items() if name != slot.name}
             self._routes = others if served is None else {**others, slot.name: served}
+            self._tell(slot)
             self._change.notify_all()
         if served is not None:
             _log.info("%s: version %d of %s answers", slot.name, served.deployment.version, served.deployment.model)
@@ -332,9 +451,17 @@ class DataPlane:
             self.freed()
 
 
-def _seen(slot: _Slot) -> Seen:
-    serving = None if slot.serving is None else slot.serving.deployment
-    return Seen(None if slot.held else slot.wanted, serving, slot.failure, time.monotonic())
+def _seen(slot: _Slot, full: bool) -> Seen:
+    return Seen(
+        wanted=None if slot.held else slot.wanted,
+        serving=None if slot.serving is None else slot.serving.deployment,
+        failure=slot.failure,
+        now=time.monotonic(),
+        parked=slot.parked,
+        asked=slot.asked,
+        evict=slot.evict,
+        full=full and slot.may_wait,
+    )
 
 
 def _is_held(slot: _Slot, orders: Orders) -> bool:
@@ -370,6 +497,9 @@ def _wanted(slot: _Slot, serving: VersionStatus | None) -> VersionStatus | None:
     if slot.held and serving is None:
         state: State = "UNAVAILABLE" if slot.leaving is None and slot.opening is None else "UNLOADING"
         return VersionStatus(wanted.model, wanted.version, wanted.digest, state, UNLOADED, unloaded="on request")
+    parked = slot.parked
+    if parked is not None and same_version(parked, wanted) and not slot.ordered:
+        return VersionStatus(wanted.model, wanted.version, wanted.digest, "READY", ON_REQUEST, unloaded="for memory")
     if serving is not None and slot.serving is not None and same_version(wanted, slot.serving.deployment):
         return serving
     failure = slot.failure

@@ -76,6 +76,11 @@ class Leases:
             if self._retired and not self._held:
                 self._change.notify_all()
 
+    @property
+    def held(self) -> int:
+        """How many hold it now."""
+        return self._held
+
     def drain(self, seconds: float) -> bool:
         """Give out no more and wait until none is held; False when that takes longer than `seconds`."""
         with self._change:
@@ -100,6 +105,8 @@ class ServedVersion:
     leases: Leases = field(default_factory=Leases)
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "compute"))
     loaded_at: float = field(default_factory=time.time)
+    asked_at: float = field(default_factory=time.monotonic)
+    """When a call last came for it, of ``time.monotonic()``; at first, when it was opened."""
     turn: CostModel = field(default_factory=lambda: CostModel(one=1e-4, more=1e-8))
     cost: CostModel = field(default_factory=lambda: CostModel(one=1e-3, more=0.0))
     alone: str = ""

@@ -39,6 +39,8 @@ class Options:
     """How many processes answer; 0 for one a core."""
     admin: AdminToken | None = None
     """What callers show who may load and unload; None lets nobody."""
+    memory_budget: int | None = None
+    """Bytes that workers and model processes may hold in all before versions are unloaded; None for no limit."""
     announce: Path | None = None
     records: Path | None = None
     python: Path | None = None

@@ -9,13 +9,15 @@ State: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE", "UNLOADING"]
 """The words of the Open Inference Protocol's repository index."""
 
 
-Unloaded: TypeAlias = Literal["", "on request"]
-"""Why a version that is wanted is not loaded: somebody who may has ordered so. Empty when that is not the case."""
+Unloaded: TypeAlias = Literal["", "on request", "for memory"]
+"""Why a version that is wanted is not loaded: somebody who may has ordered so, or to keep within the memory budget, and
+then it is ready on request. Empty when it is not so.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version in one deployment. `reason` says why it is not READY, and is empty when it is."""
+    """One version in one deployment. `reason` says why it is not READY, or that it is so on request only."""
 
     model: str
     version: int

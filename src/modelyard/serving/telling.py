@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modelyard.serving import boards
 from modelyard.serving.answering import Answering
+from modelyard.serving.budget import Budget
 from modelyard.serving.meters import Meters
 from modelyard.serving.plane import DataPlane
 from modelyard.serving.served import ServedVersion
@@ -44,6 +45,8 @@ class Telling:
         """When that was last tried, of ``time.monotonic()``."""
         self.pause = 0.0
         """Seconds to let pass until the next one: counts made meanwhile are lost if this process is killed."""
+        self.budget: Budget | None = None
+        """What keeps the worker within its share of the memory budget, if there is one."""
         self.alone = False
         """Whether nobody is left who would read it: that it cannot be written is then not worth a word."""
 
@@ -64,6 +67,10 @@ class Telling:
             versions=tuple(_facts(served) for served in self._plane.served() if not served.trouble()),
             memory_bytes=_resident(os.getpid()),
             processor_seconds=round(time.process_time(), 3),
+            loads=self._plane.loads,
+            evictions=self._plane.evictions,
+            budget_bytes=0 if self.budget is None else self.budget.most,
+            budgeted_bytes=0 if self.budget is None else self.budget.held,
             records_written=self._answering.recorded,
             records_failed=self._answering.unrecorded,
         )

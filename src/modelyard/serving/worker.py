@@ -33,6 +33,7 @@ from modelyard.serving.actions import Services
 from modelyard.serving.admission import Bounds
 from modelyard.serving.answering import Answering
 from modelyard.serving.app import Application
+from modelyard.serving.budget import Budget
 from modelyard.serving.desired import DesiredFollower, DesiredSource
 from modelyard.serving.gentle import Turns
 from modelyard.serving.http1 import Connections, HttpConnection, Limits
@@ -129,11 +130,10 @@ def _joined(place: Place) -> Iterator[Parts]:
     turns = Turns(place.boards / "loading.lock", lambda: plane.answers())
 
     def open_one(deployment: Deployment) -> ServedVersion:
-        with opening:
-            return open_version(deployment, home, options.python, meters, threads, turns)
+        return open_version(deployment, home, options.python, meters, threads, turns)
 
     meters = Meters()
-    plane = DataPlane(open_one, memory.give_back)
+    plane = DataPlane(open_one, memory.give_back, turn=opening)
     repository = Repository(plane, place.boards, options.admin)
     repository.look()  # before anything is loaded that is to stay unloaded
     with contextlib.ExitStack() as stack:
@@ -154,6 +154,12 @@ def _joined(place: Place) -> Iterator[Parts]:
             stack.callback(follower.close)
         elif options.deployment is not None:
             plane.apply(DesiredState(0, (options.deployment,)))
+        budget = None
+        if options.memory_budget is not None:
+            budget = Budget(plane, options.memory_budget // options.crew)
+            plane.opened = budget.look_soon
+            budget.start()
+            stack.callback(budget.close)
         answering = Answering(
             plane,
             records,
@@ -166,6 +172,7 @@ def _joined(place: Place) -> Iterator[Parts]:
         stack.callback(answering.close)
         connections = Connections(Limits(body=options.max_body))
         telling = Telling(place.boards, place.index, place.slot, plane, meters, answering, connections)
+        telling.budget = budget
         most_rows = options.max_rows or min(options.max_body, 2**31 - 1)  # a row has a byte or more
         repository.publish = telling.publish
         services = Services(plane, labels, __version__, facts, place.boards, telling.publish, repository, most_rows)

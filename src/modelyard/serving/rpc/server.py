@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from modelyard.errors import ModelyardError, NotOffered, Overloaded, ServiceUnreachable
+from modelyard.errors import ModelyardError, NotOffered, Overloaded, ServiceUnreachable, VersionLoading
 from modelyard.protocol.media import PROTOBUF, Media
 from modelyard.protocol.messages import POOL, SERVICE, UNARY, message
 from modelyard.protocol.protobuf import opened_envelope
@@ -25,6 +25,8 @@ from modelyard.serving import actions
 from modelyard.serving.actions import Services
 from modelyard.serving.exchange import Done, Incoming, Ticket
 from modelyard.serving.http import Reply, error_reply
+from modelyard.serving.onrequest import awake
+from modelyard.serving.plane import NotLoaded
 from modelyard.serving.routes import Action, Target
 
 _log = logging.getLogger("modelyard.serving")
@@ -221,8 +223,7 @@ class Entrance:
     async def act(self, name: str, asked: Any, context: Any) -> Any:
         """Answer a method that an action of the HTTP entrance answers too."""
         try:
-            order = _ORDERS.get(name)
-            reply = _ACTIONS[name](self.services, asked) if order is None else await self._order(order, asked, context)
+            reply = await self._acted(name, asked, context)
         except ModelyardError as error:
             reply = error_reply(error)
         except Exception as error:  # noqa: BLE001 - the client is owed an answer, the log has the rest
@@ -236,6 +237,16 @@ class Entrance:
             return answer(**{_MEMBERS[name]: document})
         known = answer.DESCRIPTOR.fields_by_name
         return answer(**{key: value for key, value in document.items() if key in known})
+
+    async def _acted(self, name: str, asked: Any, context: Any) -> Reply:
+        order = _ORDERS.get(name)
+        if order is not None:
+            return await self._order(order, asked, context)
+        try:
+            return _ACTIONS[name](self.services, asked)
+        except NotLoaded as error:
+            await awake(self.services.plane, error.deployment, context.time_remaining())
+            return _ACTIONS[name](self.services, asked)
 
     async def _order(self, action: Action, asked: Any, context: Any) -> Reply:
         authorization = None
@@ -346,7 +357,7 @@ def _handler(entrance: Entrance, name: str) -> Any:
 
 async def _refuse(context: Any, reply: Reply, prediction_id: str | None = None) -> Any:
     metadata = [] if prediction_id is None else [("x-prediction-id", prediction_id)]
-    if isinstance(reply.error, Overloaded):
+    if isinstance(reply.error, Overloaded | VersionLoading):
         metadata.append(("retry-after", str(max(1, ceil(reply.error.retry_after)))))
     await context.abort(code_of(reply.status), _words(reply), tuple(metadata))
 

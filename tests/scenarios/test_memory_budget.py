@@ -1,0 +1,117 @@
+"""Many more models than memory allows are served by one data plane: every answer is right, and the budget is kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import native_bundles
+from modelyard.bundle import ready_golden
+from modelyard.domain.desired import Deployment, DesiredState
+from modelyard.home import Home
+from serving_process import ControlPlane, ServingProcess, serving, until
+from small_bundles import write_line
+
+MODELS = int(os.environ.get("MODELYARD_MODELS", "60"))
+CALLERS = 2
+BALLAST = 2_000_000
+OWN_MB, EACH_MB = 30, 2.2
+"""What a worker takes without any model, and with each more: about."""
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def metric(server: ServingProcess, name: str) -> float:
+    found = re.search(rf"^{name} (\S+)$", server.get("/metrics").body.decode(), re.MULTILINE)
+    assert found, name
+    return float(found[1])
+
+
+def write_models(folder: Path) -> tuple[Deployment, ...]:
+    home, made = Home(folder / "home").create(), []
+    for at in range(MODELS):
+        bundle = write_line(folder / f"line-{at}", slope=float(at), ballast=BALLAST)
+        ready_golden.keep(bundle, home)
+        made.append(Deployment(f"line-{at}", "line", at, bundle.digest, str(bundle.path)))
+    return tuple(made)
+
+
+class Caller(threading.Thread):
+    """Asks now this model, now that one, some of them more often, and keeps what is not right."""
+
+    def __init__(self, server: ServingProcess, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.server, self.draw = server, random.Random(seed)
+        self.wrong: list[Any] = []
+
+    def run(self) -> None:
+        every = list(range(MODELS))
+        self.draw.shuffle(every)
+        for at in [*every, *(self.draw.randrange(MODELS // 4) for _ in range(MODELS))]:
+            x = self.draw.random()
+            reply = self.server.post(f"/predict/line-{at}", {"rows": [{"x": x}]})
+            if reply.status != 200 or reply.json["rows"][0]["predict"] != at * x or reply.json["version"] != at:
+                self.wrong.append((at, reply.status, reply.body))
+
+
+def test_a_budget_for_a_third_of_the_models_serves_them_all(tmp_path: Path) -> None:
+    control = ControlPlane(DesiredState(1, write_models(tmp_path)))
+    control.start()
+    workers = 2
+    budget = round(workers * (OWN_MB + EACH_MB * MODELS / 3))
+    options = ("--desired", control.url, "--workers", workers, "--memory-budget-mb", budget)
+    with serving(tmp_path, *options) as server:
+        server.wait_ready()
+        until(lambda: "when they are asked for" in server.get("/v2/health/ready").json.get("reason", ""), "some wait")
+        callers = [Caller(server, seed) for seed in range(CALLERS)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert [wrong for caller in callers for wrong in caller.wrong] == []
+        until(lambda: metric(server, "modelyard_memory_budgeted_bytes") <= budget * 1e6, "the budget is kept")
+        assert metric(server, "modelyard_version_evictions_total") > MODELS / 4
+        assert metric(server, "modelyard_version_loads_total") > MODELS / 2
+        index = server.post("/v2/repository/index", {"ready": True}).json
+        assert len(index) == MODELS, "all are ready, some on request"
+    control.stop()
+
+
+def test_the_process_of_a_native_version_ends_when_it_is_unloaded_for_memory(tmp_path: Path) -> None:
+    from modelyard.bundle.pack import build_bundle
+
+    model, table = native_bundles.of_main(_lengths), native_bundles.table(40)
+    bundle = build_bundle(model, sample=table, name="lengths", into=tmp_path / "bundle", runtime="python")
+    made = [Deployment(f"native-{at}", "lengths", at, bundle.digest, str(bundle.path)) for at in range(3)]
+    control = ControlPlane(DesiredState(1, tuple(made)))
+    control.start()
+    options = ("--desired", control.url, "--workers", 1, "--python", native_bundles.PYTHON)
+    with serving(tmp_path, *options, "--memory-budget-mb", 60) as server:
+        server.wait_ready()
+        row = {"amount": 1.5, "city": "Bern"}
+        for at in (0, 1, 2, 0):
+            reply = server.post(f"/predict/native-{at}", {"rows": [row]})
+            assert (reply.status, reply.json["version"]) == (200, at), reply.body
+
+        def loaded() -> list[str]:
+            deployments = server.get("/status").json["deployments"]
+            return [one["name"] for one in deployments if not one["unloaded"]]
+
+        until(lambda: loaded() == ["native-0"], "one is left")
+        threads = Path(f"/proc/{server.get('/status').json['pid']}/task")
+
+        def processes() -> list[str]:
+            return [pid for thread in threads.iterdir() for pid in (thread / "children").read_text().split()]
+
+        until(lambda: len(processes()) == 1, "and its process")
+    control.stop()
+
+
+def _lengths(table: Any) -> Any:
+    return table["city"].str.len().to_numpy(dtype=float)
