@@ -66,6 +66,7 @@ def seeds() -> Iterator[bytes]:
     asked.inputs[0].parameters["missing"].string_param = "1"
     yield for_schema(2, asked.SerializeToString())
     yield for_schema(3, _request([b""], X=("FP64", [2**40, 0], None)))
+    yield for_schema(3, _request([bytes(8)], X=("FP64", [1] * 2500, None)))
     answer = message("ModelInferResponse")(model_name="m", raw_output_contents=[bytes(16)])
     answer.outputs.add(name="predict", datatype="FP64", shape=[2])
     yield for_schema(REPLY, answer.SerializeToString())

@@ -52,6 +52,7 @@ def documents() -> Iterator[tuple[int, Any]]:
         ]
         yield 4, {"inputs": tensors}
     yield 3, {"inputs": [changed(MATRIX, shape=[2**40, 0], data=[])]}
+    yield 3, {"inputs": [changed(MATRIX, shape=[1] * 2500, data=[5])]}
     yield 0, {"inputs": [changed(one, datatype="FP64", data=[1, 2]) for one in MIXED]}
     classes = {"classification": 1, "binary_data": True}
     yield 0, {"inputs": MIXED, "outputs": [{"name": "predict_proba", "parameters": classes}, {"name": "predict"}]}

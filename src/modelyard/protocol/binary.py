@@ -20,7 +20,7 @@ from modelyard.domain.schema import OIP_DATATYPE, Column, Kind
 from modelyard.errors import InvalidInput, InvalidRequest
 from modelyard.protocol.media import MOST_VALUES, too_many
 from modelyard.protocol.missing import positions, with_missing
-from modelyard.protocol.table import ColumnReader, checked_shape
+from modelyard.protocol.table import MOST_DIMENSIONS, ColumnReader, checked_shape
 from modelyard.protocol.values import convert, read_values, write_values
 
 KINDS = {name: kind for kind, name in OIP_DATATYPE.items() if kind is not Kind.DATETIME}
@@ -129,7 +129,7 @@ def leaves_a_row(column: Column, shape: Sequence[int]) -> int:
     3
     """
     trailing = column.shape
-    if not trailing and len(shape) == 2 and shape[1] == 1:
+    if (not trailing and len(shape) == 2 and shape[1] == 1) or len(shape) > MOST_DIMENSIONS:
         checked_shape(shape, column.name)
         return 1
     if len(shape) != len(trailing) + 1 or any(

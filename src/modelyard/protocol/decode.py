@@ -12,7 +12,7 @@ from modelyard.errors import ModelyardError
 from modelyard.protocol import arrow, csvtext, invocations, jsontext, oip, protobuf, rows
 from modelyard.protocol.forms import FORMS
 from modelyard.protocol.media import CSV, JSON, json_length_of, media_of
-from modelyard.protocol.table import Call, TableReader
+from modelyard.protocol.table import Call, TableReader, checked_shape
 
 
 def read_request(form: WireForm, body: bytes, schema: Schema, content_type: str = JSON) -> Call:
@@ -66,7 +66,7 @@ def _rows_of(read: Callable[[Any], list[dict[str, Any]]], body: bytes, json_leng
         if read in _OF_MESSAGES:
             return read(body)
         return read(jsontext.parse(body) if json_length is None else oip.opened(body, json_length))
-    except (ModelyardError, LookupError, TypeError, ValueError, AttributeError):
+    except (ModelyardError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return []
 
 
@@ -76,6 +76,7 @@ def _tensors(tensors: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _tensor_rows(data: list[Any], shape: list[int]) -> list[Any]:
+    checked_shape(shape, "")
     inner = shape[1:] if shape[1:] != [1] else []
     leaves = data
     while leaves and isinstance(leaves[0], list):

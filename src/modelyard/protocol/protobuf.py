@@ -21,7 +21,7 @@ from modelyard.protocol.media import MOST_VALUES, too_many
 from modelyard.protocol.missing import PARAMETER as MISSING
 from modelyard.protocol.missing import only_of_texts, positions, with_missing
 from modelyard.protocol.oip import SHARED_MEMORY, read_output, reading_of
-from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
+from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, checked_shape, shaped
 from modelyard.protocol.values import write_values
 
 CONTENTS = {
@@ -278,13 +278,67 @@ def _opened(tensor: Any, raw: bytes | None) -> dict[str, Any]:
     if raw is None:
         data = list(_leaves(tensor, reading.column))
     else:
-        data = read_raw(raw, datatype, [prod(shape)], reading, _missing(tensor)).values.tolist()
+        data = read_raw(raw, datatype, [prod(checked_shape(shape, name))], reading, _missing(tensor)).values.tolist()
     return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+
+
+MOST_FIELDS = 64 * 1024
+"""The most fields that a message has of its own: tensors, their bytes, wanted outputs."""
+
+
+def few_fields(body: bytes) -> None:
+    """Let a message pass that has no more fields of its own than may be; each takes far more memory than bytes.
+
+    Raises:
+        TooLarge: when there are more; the message is not parsed for that.
+
+    >>> few_fields(b"")
+    """
+    if len(body) <= MOST_VALUES:
+        return
+    at, end = 0, len(body)
+    try:
+        for _ in range(MOST_FIELDS):
+            if at >= end:
+                return
+            at = _after(body, at)
+    except IndexError:
+        return  # it ends within a field, which the parser says better
+    raise too_many()
+
+
+_WIDTHS = {1: 8, 5: 4}
+
+
+def _after(body: bytes, at: int) -> int:
+    """Where the field that begins at `at` ends."""
+    tag, at = _number(body, at)
+    kind = tag & 7
+    if kind == 2:
+        size, at = _number(body, at)
+        return at + size
+    if kind == 0:
+        return _number(body, at)[1]
+    if kind not in _WIDTHS:
+        raise InvalidRequest("the body is not a ModelInferRequest message")
+    return at + _WIDTHS[kind]
+
+
+def _number(body: bytes, at: int) -> tuple[int, int]:
+    """A number of variable length, and where it ends."""
+    number = shift = 0
+    while body[at] & 0x80:
+        number |= (body[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if shift > 63:
+            raise InvalidRequest("the body is not a ModelInferRequest message")
+    return number | body[at] << shift, at + 1
 
 
 def _parsed(name: str, body: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
+    few_fields(body)
     try:
         return _message(name).FromString(body)
     except DecodeError:

@@ -164,9 +164,10 @@ class TableReader:
 
     def unknown(self, name: str, where: str, row: int | None = None) -> InvalidInput:
         """The error that a column is not one of the model's."""
+        name = name[:128]
         near = get_close_matches(name, self.by_name, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {self._known()}"
-        return InvalidInput(f"{where}: unknown column {name[:128]!r}; {hint}", column=name, row=row)
+        return InvalidInput(f"{where}: unknown column {name!r}; {hint}", column=name, row=row)
 
     def absent(self, name: str, where: str, row: int | None = None) -> InvalidInput:
         """The error that a column is not there."""
@@ -205,6 +206,9 @@ def shaped(vector: Vector, shape: Sequence[int]) -> Vector:
     return Vector(vector.values.reshape(shape), None if missing is None else missing.reshape(shape))
 
 
+MOST_DIMENSIONS = 32
+"""Of any tensor."""
+
 _MOST_ELEMENTS = 2**48
 """More would fit no memory, nor the arithmetic of shapes."""
 
@@ -212,7 +216,8 @@ _MOST_ELEMENTS = 2**48
 def checked_shape(shape: Sequence[int], name: str) -> Sequence[int]:
     """The shape that a request gives a tensor, if there can be such a tensor.
 
-    Rows without elements are refused: a few bytes could claim any number of them.
+    More dimensions than any array has are refused, since a product of very many sizes takes long. Rows without elements
+    are refused: a few bytes could claim any number of them.
 
     Raises:
         InvalidInput: otherwise.
@@ -220,6 +225,10 @@ def checked_shape(shape: Sequence[int], name: str) -> Sequence[int]:
     >>> checked_shape([2, 3], "X")
     [2, 3]
     """
+    if len(shape) > MOST_DIMENSIONS:
+        raise InvalidInput(
+            f"tensor {name!r}: a shape has up to {MOST_DIMENSIONS} dimensions, got {len(shape)}", column=name
+        )
     if any(size < 0 for size in shape):
         raise InvalidInput(f"tensor {name!r}: a shape cannot be negative, got {list(shape)}", column=name)
     if prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import wire_samples as wire
-from modelyard.errors import TooLarge
+from modelyard.errors import InvalidInput, InvalidRequest, TooLarge
+from modelyard.protocol import decode
 from modelyard.protocol.forms import FORMS
 from modelyard.protocol.media import CSV, MOST_VALUES, PLAIN, Media, few_values
 from modelyard.protocol.messages import message
@@ -67,3 +68,33 @@ def test_raw_numbers_and_marks_within_them_are_not_counted() -> None:
     body = head + tail
     assert FORMS["oip"].read(body, Media(json_length=len(head)), TableReader(wire.ARRAY)).frame.rows == rows
     few_values(body, end=len(head))
+
+
+def test_a_message_of_very_many_fields_is_not_parsed() -> None:
+    empty_inputs = b"\x2a\x00" * (MOST_VALUES // 2 + 1)
+    with pytest.raises(TooLarge):
+        FORMS["grpc"].read(empty_inputs, PLAIN, TableReader(wire.SERIES))
+    for damaged in (b"\x0b" + empty_inputs, b"\xff" * (MOST_VALUES + 1), b"\x0a\xff\xff\x7f" + bytes(MOST_VALUES)):
+        with pytest.raises(InvalidRequest, match="not a ModelInferRequest"):
+            FORMS["grpc"].read(damaged, PLAIN, TableReader(wire.SERIES))
+
+
+@pytest.mark.parametrize("form", ["oip", "grpc"])
+def test_a_shape_of_very_many_dimensions_is_refused_and_shown_as_nothing(form: Any) -> None:
+    shape = [2] * 100_000
+    request = message("ModelInferRequest")(model_name="m", raw_input_contents=[bytes(8)])
+    request.inputs.add(name="X", datatype="FP64", shape=shape)
+    document = {"inputs": [{"name": "X", "datatype": "FP64", "shape": shape, "data": [5]}]}
+    body = request.SerializeToString() if form == "grpc" else json.dumps(document).encode()
+    with pytest.raises(InvalidInput) as caught:
+        FORMS[form].read(body, PLAIN, TableReader(wire.ARRAY))
+    assert len(str(caught.value)) < 200
+    assert decode.describe(form, body, b"") == []
+
+
+def test_a_very_long_name_is_told_in_short() -> None:
+    body = json.dumps({"rows": [{"x" * 5_000_000: 1}]}).encode()
+    with pytest.raises(InvalidInput, match="unknown column 'xxx") as caught:
+        FORMS["rows"].read(body, PLAIN, TableReader(wire.MIXED))
+    assert len(str(caught.value)) < 500
+    assert len(caught.value.column or "") < 500

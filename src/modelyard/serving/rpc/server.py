@@ -53,6 +53,9 @@ WATCH_SECONDS = 0.25
 
 _MEDIA = Media(content_type=PROTOBUF)
 
+LONGEST_WORDS = 2000
+"""Characters of a refusal: a status travels as a header, of which clients take 8 KiB."""
+
 STOPPING = "the server is stopping"
 
 _CODES = {
@@ -364,7 +367,7 @@ async def _refuse(context: Any, reply: Reply, prediction_id: str | None = None) 
 
 def _words(reply: Reply) -> str:
     text: str = msgspec.json.decode(reply.body).get("error", "")
-    return text
+    return text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS]}..."
 
 
 def _not_offered(services: Services, asked: Any) -> Reply:
