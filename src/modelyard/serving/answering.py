@@ -147,6 +147,11 @@ class Answering:
         self.in_flight = self.recorded = self.unrecorded = 0
         self._unkept_told = -_TELL_SECONDS
 
+    @property
+    def traced(self) -> bool:
+        """Whether spans are made of calls."""
+        return self._tracer is not None
+
     def submit(self, incoming: Incoming, done: Done) -> Ticket:
         """Take a call in, or refuse it; `done` is called in a later turn of the event loop, never from within this."""
         call = _Call(incoming, done, arrived_ns=time.perf_counter_ns())

@@ -27,6 +27,8 @@ from unit.serving.parts import Kept, KeptLabels, deployment, desired, served
 class Straight:
     """Answers each call at once, on the spot; `fail` is raised instead, if given."""
 
+    traced = True
+
     def __init__(self, plane: DataPlane, fail: Exception | None = None) -> None:
         self.plane, self.fail, self.seen = plane, fail, list[Incoming]()
 

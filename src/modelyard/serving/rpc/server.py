@@ -75,11 +75,20 @@ _CODES = {
 
 
 class Answers(Protocol):
-    """Takes calls for answers in, as the data plane does."""
+    """Takes calls for answers in, as the data plane does. `traced` says whether spans are made of them."""
+
+    @property
+    def traced(self) -> bool:
+        """Whether the caller's trace is of any use."""
+        ...
 
     def submit(self, incoming: Incoming, done: Done) -> Ticket:
         """Take a call in; `done` is called once with its reply, maybe before this returns."""
         ...
+
+
+def _trace(context: Any) -> str | None:
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), None)
 
 
 def code_of(status: int) -> grpc.StatusCode:
@@ -209,7 +218,7 @@ class Entrance:
     def _incoming(self, prediction_id: str, body: bytes, context: Any) -> Incoming:
         now, left = time.perf_counter_ns(), context.time_remaining()
         asked = opened_envelope(body)
-        trace = next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), None)
+        trace = _trace(context) if self.answering.traced else None
         return Incoming(
             prediction_id,
             "grpc",
