@@ -87,9 +87,11 @@ def opened_envelope(body: bytes) -> Any:
 
     Raises:
         InvalidRequest: when it is no such message, as far as can be seen from outside.
+        TooLarge: when it has very many fields.
     """
     from google.protobuf.message import DecodeError
 
+    few_fields(body)
     try:
         return _envelope().FromString(body)
     except DecodeError:
@@ -338,7 +340,6 @@ def _number(body: bytes, at: int) -> tuple[int, int]:
 def _parsed(name: str, body: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
-    few_fields(body)
     try:
         return _message(name).FromString(body)
     except DecodeError:

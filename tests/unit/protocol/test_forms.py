@@ -74,7 +74,7 @@ def test_a_message_of_very_many_fields_is_not_parsed() -> None:
     empty_inputs = b"\x2a\x00" * (MOST_VALUES // 2 + 1)
     with pytest.raises(TooLarge):
         FORMS["grpc"].read(empty_inputs, PLAIN, TableReader(wire.SERIES))
-    for damaged in (b"\x0b" + empty_inputs, b"\xff" * (MOST_VALUES + 1), b"\x0a\xff\xff\x7f" + bytes(MOST_VALUES)):
+    for damaged in (b"\x0b" + empty_inputs, b"\xff" * (MOST_VALUES + 1), b"\x0a\xff\xff\xff\x7f" + bytes(MOST_VALUES)):
         with pytest.raises(InvalidRequest, match="not a ModelInferRequest"):
             FORMS["grpc"].read(damaged, PLAIN, TableReader(wire.SERIES))
 
