@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from modelyard.domain.frame import Frame
@@ -21,6 +22,10 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE | 
 _WHOLE = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 _WORDS = {"nan": float("nan"), "inf": float("inf"), "+inf": float("inf"), "-inf": float("-inf")}
 _TRUTHS = {"true": True, "false": False}
+_SIGNS, _SIGNS_OF_INTEGERS = frozenset("0123456789+-.eE"), frozenset("0123456789+-")
+_EXACT_DIGITS = 15
+"""Whole numbers of so many digits are exact as doubles too."""
+
 _INFINITE = (float("inf"), float("-inf"))
 
 
@@ -43,13 +48,11 @@ def read_table(body: bytes, reader: TableReader) -> Frame:
         return reader.matrix(cells if single.column.shape else [_only(row) for row in cells])
     if "" in names:
         raise InvalidInput("the first line names a column with nothing; write the table without its index")
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    table: dict[str, Any] = dict(zip(names, columns, strict=True))
+    # By position: to take so many rows apart at once would make an iterator of each.
+    table = {name: [row[at] for row in rows] for at, name in enumerate(names)}
+    known = reader.by_name
     return reader.columns(
-        {
-            name: _values(texts, reader.by_name[name].column) if name in reader.by_name else list(texts)
-            for name, texts in table.items()
-        }
+        {name: _values(texts, known[name].column) if name in known else texts for name, texts in table.items()}
     )
 
 
@@ -97,8 +100,21 @@ def _values(texts: Sequence[str], column: Column) -> list[Any]:
     """The cells of a column as JSON would have them; what is no value of its kind stays a text, for refusal."""
     if column.kind in (Kind.STRING, Kind.DATETIME):
         return [text or None for text in texts]
-    read = _truth if column.kind is Kind.BOOL else _number
-    return [read(text) if text else None for text in texts]
+    if column.kind is Kind.BOOL:
+        return [_truth(text) if text else None for text in texts]
+    return _plain_numbers(texts, column.kind) or [_number(text) if text else None for text in texts]
+
+
+def _plain_numbers(texts: Sequence[str], kind: Kind) -> list[Any] | None:
+    """Short decimal numbers of a whole column at once; None where there is anything else, or nothing."""
+    signs = _SIGNS if kind is Kind.FLOAT64 else _SIGNS_OF_INTEGERS
+    if not all(texts) or max(map(len, texts), default=0) > _EXACT_DIGITS or not signs.issuperset("".join(texts)):
+        return None
+    try:
+        read = list(map(float if kind is Kind.FLOAT64 else int, texts))
+    except ValueError:
+        return None
+    return read if all(map(isfinite, read)) else None
 
 
 def _truth(text: str) -> Any:

@@ -119,3 +119,14 @@ def test_recorded_tables_are_read_again() -> None:
         True,
         "UA",
     )
+
+
+@pytest.mark.parametrize("cell", ["1", "-2.5", "1e3", "1e400", "1-2", "", "NaN", "9007199254740993", "+7", "1_0", "."])
+def test_a_column_is_read_at_once_as_cell_by_cell(cell: str) -> None:
+    told = []
+    for other in ("1", "NaN"):  # the second is not read at once
+        try:
+            told.append(repr(read("a,b,c", f"{cell},1,1", f"1,{other},1", reader=ARRAY)["X"].values[0].tolist()))
+        except InvalidInput as error:
+            told.append(str(error))
+    assert told[0] == told[1]
