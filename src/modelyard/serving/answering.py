@@ -88,7 +88,10 @@ _Finished: TypeAlias = tuple[_Call, PredictionRecord, Reply]
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """The calls that wait for one deployment. `expected` is what they will take of the event loop, in seconds."""
+    """The calls that wait for one deployment. `expected` is what they will take of the event loop, in seconds.
+
+    `bytes` are those of their bodies, and of the long ones that have had their turn and are not read yet.
+    """
 
     calls: deque[_Call] = field(default_factory=deque)
     bytes: int = 0
@@ -269,7 +272,10 @@ class Answering:
             if _is_late(call, now):
                 raise DeadlinePassed("the deadline of this call passed while it waited for its turn")
             if size >= LONG_BODY_BYTES:
-                self._start(self._answer_long(call, served))
+                # Its bytes wait on, for a thread that reads them.
+                line = self._lines[served.deployment.name]
+                line.bytes += size
+                self._start(self._answer_long(call, served, line))
             else:
                 self._compute(call, served, self._read(call, served))
         except Exception as error:  # noqa: BLE001 - whatever a body or model does, the caller is owed an answer
@@ -343,9 +349,12 @@ class Answering:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _answer_long(self, call: _Call, served: ServedVersion) -> None:
+    async def _answer_long(self, call: _Call, served: ServedVersion, line: _Line) -> None:
         try:
-            read = await served.aside(self._read, call, served)
+            try:
+                read = await served.aside(self._read, call, served)
+            finally:
+                line.bytes -= len(call.incoming.body)
             if call.cancelled:
                 self._gone(call)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from modelyard.serving.exchange import Incoming, Ticket
 from modelyard.serving.http import Reply
 from modelyard.serving.meters import Meters
 from modelyard.serving.plane import DataPlane
-from modelyard.serving.served import ServedVersion
+from modelyard.serving.served import THREADS, ServedVersion
 from unit.serving.parts import PATIENCE, Gate, Kept, deployment, desired, logistic, run, served, until
 
 BODY = rows.write_request(compiled_bundles.frame(1), compiled_bundles.schema())
@@ -101,6 +102,29 @@ def test_a_flood_of_one_deployment_leaves_the_other_its_turn(stage: Stage) -> No
     run(story())
     assert stage.statuses() == [200] * 101
     assert stage.log.index("quick") < 10
+
+
+def test_long_bodies_wait_within_the_bound_until_they_are_read() -> None:
+    long = b" " * (answering.LONG_BODY_BYTES - len(BODY)) + BODY
+    stage, go = Stage(bounds=Bounds(bytes=3 * len(long))), threading.Event()
+    version = stage.plane.lease("quick")
+
+    async def story() -> None:
+        for _ in range(2 * THREADS):
+            version.threads.submit(go.wait, PATIENCE)  # nobody reads
+        for _ in range(3):
+            stage.submit("quick", long)
+            await asyncio.sleep(0)
+        stage.submit("quick", long)
+        go.set()
+        await stage.answering.drained()
+        stage.submit("quick", long)
+        await stage.answering.drained()
+
+    run(story())
+    version.leases.give_back()
+    assert stage.statuses() == [200, 200, 200, 429, 200]
+    stage.plane.close()
 
 
 def test_what_cannot_be_done_in_time_is_refused_at_once_and_costs_no_body_in_the_log(stage: Stage) -> None:
