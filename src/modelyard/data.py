@@ -39,6 +39,7 @@ __all__ = [
     "checkout",
     "diff",
     "newest",
+    "profile",
     "show",
     "snapshot",
     "snapshot_delta",
@@ -243,6 +244,16 @@ def show(ref: str, *, home: str | Path | Home | None = None) -> DatasetVersion:
     """
     with _opened(home) as (_, datasets):
         return datasets.version(ref)
+
+
+def profile(ref: str, *, home: str | Path | Home | None = None) -> Profile:
+    """The counts that describe the columns of a version's tables, by table and column; see `modelyard.domain.profile`.
+
+    Raises:
+        DatasetNotFound, VersionNotFound: there is no such version.
+    """
+    with _opened(home) as (_, datasets):
+        return datasets.profile(ref)
 
 
 def versions(name: str, *, home: str | Path | Home | None = None) -> tuple[DatasetVersion, ...]:

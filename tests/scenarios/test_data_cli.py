@@ -73,6 +73,14 @@ def test_a_dataset_is_kept_changed_and_given_back(terminal: Terminal, flights: P
     assert files_in(tmp_path / "one") == original
     assert files_in(tmp_path / "two") == files_in(flights)
 
+    shown = terminal.json("data", "show", "flights@1")
+    assert shown["profile"]["flights"]["carrier"]["distinct"] == 16
+    columns = next(table["columns"] for table in shown["tables"] if table["name"] == "flights")
+    assert {"missing": 8255, "name": "dep_delay", "type": "BIGINT"} in columns
+    text = terminal("data", "show", "flights@1").stdout
+    assert "16 distinct: UA 58,665, B6 54,635" in text
+    assert "2013-01-01 10:00 to 2014-01-01 04:00" in text
+
     listed = terminal.json("data", "list", "flights")["versions"]
     assert [(each["ref"], each["note"]) for each in listed] == [("flights@1", "as delivered"), ("flights@2", "")]
     assert "flights@2" in terminal("data", "list").stdout

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 COMMANDS: dict[str, tuple[str, str]] = {
     # command: (module under modelyard.cli, one line for the list)
     "demo": ("demo", "The whole story on the flights data, with live requests."),
-    "data": ("data", "Versions of data: snapshot, checkout, list, verify, diff."),
+    "data": ("data", "Versions of data: snapshot, checkout, list, show, verify, diff."),
     "verify": ("verify", "Prove a version: rebuilt environment, real wire, recorded answers."),
     "list": ("registry", "Models and their versions."),
     "show": ("registry", "One model or version in full."),

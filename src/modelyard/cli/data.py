@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from modelyard.data import DatasetVersion, Snapshot
     from modelyard.datasets.checking import Damage
     from modelyard.datasets.differing import DataDiff
-    from modelyard.datasets.facts import TableFacts
+    from modelyard.datasets.facts import Profile, TableFacts
     from modelyard.datasets.snapshot import Tell
 
+_COMMONEST = 4
+
 app = typer.Typer()
-data_app = typer.Typer(help="Versions of data: snapshot, checkout, list, verify, diff.", no_args_is_help=True)
+data_app = typer.Typer(help="Versions of data: snapshot, checkout, list, show, verify, diff.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Ref = Annotated[str, typer.Argument(metavar="NAME[@V]", help="NAME@2, or NAME for the newest version.")]
@@ -28,7 +31,7 @@ Ref = Annotated[str, typer.Argument(metavar="NAME[@V]", help="NAME@2, or NAME fo
 
 @data_app.callback()
 def _data() -> None:
-    """Versions of data: snapshot, checkout, list, verify, diff."""
+    """Versions of data: snapshot, checkout, list, show, verify, diff."""
 
 
 @data_app.command()
@@ -117,6 +120,20 @@ def list_(
     with reported_errors(as_json):
         found = data.newest() if name is None else data.versions(name)
         emit({"versions": [_facts(each) for each in found]}, as_json, lambda: _print_versions(found))
+
+
+@data_app.command()
+def show(ref: Ref, as_json: Json = False) -> None:
+    """One version in full: its tables with columns, types and profiles, its images, and where it came from.
+
+    Example: modelyard data show flights@2
+    """
+    from modelyard import data
+
+    with reported_errors(as_json):
+        version = data.show(ref)
+        profile = data.profile(version.ref)
+        emit({**_facts(version), "profile": profile}, as_json, lambda: _print_version(version, profile))
 
 
 @data_app.command()
@@ -283,6 +300,60 @@ def _print_versions(found: tuple[DatasetVersion, ...]) -> None:
         for each in found
     ]
     put(table(["version", "made", "files", "size", "rows", "digest", "note"], rows))
+
+
+def _print_version(version: DatasetVersion, profile: Profile) -> None:
+    from modelyard.cli.cards import moment, put, table
+
+    origin = ", ".join(f"{name} {value}" for name, value in version.origin.items())
+    lines = [version.digest, f"made {moment(version.created_at)} by {version.by or 'somebody'}", f"from {origin}"]
+    out.print(f"{version.ref}: {_amount(version)}", markup=False, style="bold")
+    for line in [*lines, *([version.note] if version.note else []), *version.facts.notes]:
+        out.print(line, markup=False)
+    for each in version.facts.tables:
+        key = f", key {', '.join(each.key)}" if each.key else ""
+        out.print(f"\ntable {each.name}: {each.rows:,} rows{key}", markup=False, style="bold")
+        rows = [
+            [column.name, column.type, f"{column.missing:,}", _seen(profile.get(each.name, {}).get(column.name, {}))]
+            for column in each.columns
+        ]
+        put(table(["column", "type", "missing", "values"], rows))
+    images = version.facts.images
+    if images is not None:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in images.kinds.items())
+        sizes = f", {_span(images.width)} x {_span(images.height)} pixels" if images.width and images.height else ""
+        out.print(f"\nimages: {kinds}{sizes}, {images.unreadable:,} unreadable", markup=False)
+
+
+def _span(ends: tuple[int, int]) -> str:
+    return f"{ends[0]}" if ends[0] == ends[1] else f"{ends[0]}-{ends[1]}"
+
+
+def _seen(described: Mapping[str, Any]) -> str:
+    """A column in a few words: the range of numbers, the commonest values."""
+    if described.get("type") == "values":
+        named = ", ".join(f"{value} {count:,}" for value, count in described["values"][:_COMMONEST])
+        return f"{described['distinct']:,} distinct{': ' if named else ''}{named}"
+    if described.get("min") is None:
+        return ""
+    low, high = described["min"], described["max"]
+    if described.get("unit"):
+        return f"{_moment(low)} to {_moment(high)}"
+    there = described["n"] - described["missing"] - described["infinite"]
+    mean = f", mean {described['sum'] / there:g}" if described["sum"] is not None and there else ""
+    return f"{low:g} to {high:g}{mean}"
+
+
+def _moment(seconds: float) -> str:
+    """Seconds since 1970 as a date; as they are where no calendar reaches.
+
+    >>> _moment(0.0), _moment(1e15)
+    ('1970-01-01 00:00', '1e+15 s after 1970')
+    """
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g} s after 1970"
 
 
 def _rows(version: DatasetVersion) -> str:

@@ -55,11 +55,11 @@ def find(sources: Sequence[str | Path]) -> list[Found]:
         base = str(Path(roots[0][1]).parent)
     else:
         base = _common([folder for folder, _ in roots])
+    below = len(base.rstrip("/")) + 1
     files: dict[str, Found] = {}
     for _, root in roots:
         for path, facts in _walk(root):
-            name = os.fsencode(os.path.relpath(path, base)).replace(os.fsencode(os.sep), b"/")
-            files[path] = Found(name, path, Stamp.of(facts))
+            files[path] = Found(os.fsencode(path[below:]), path, Stamp.of(facts))
     if not files:
         raise InvalidRequest(f"there is no file in {', '.join(map(str, sources))}")
     return sorted(files.values(), key=lambda found: found.name)

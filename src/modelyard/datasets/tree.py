@@ -7,7 +7,6 @@ import os
 import struct
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import PurePosixPath
 
 import msgspec
 from blake3 import blake3
@@ -138,4 +137,4 @@ def below(folder: str, path: bytes) -> str:
     >>> below("/data", b"2013/jan.csv")
     '/data/2013/jan.csv'
     """
-    return str(PurePosixPath(folder) / os.fsdecode(path))
+    return f"{folder}/{os.fsdecode(path)}"

@@ -158,6 +158,19 @@ def test_a_broken_cache_of_what_was_seen_is_no_error(tmp_path: Path) -> None:
     assert snapshot_of(tmp_path / "data", store, tmp_path / "seen.db").unchanged == 1
 
 
+def test_how_far_it_is_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "data", {"large": content(LEAST * 3)} | {f"s{at}": b"abc" for at in range(10)})
+    store, told = store_in(tmp_path / "store"), list[Progress]()
+    total = LEAST * 3 + 30
+    taken = engine.take(engine_files(tmp_path / "data"), store, engine.Seen(tmp_path / "seen.db"), told.append)
+    assert told[-1] == Progress(11, total, 11, total)
+    assert [now.bytes for now in told] == sorted(now.bytes for now in told)
+    check_out(taken.tree, tmp_path / "out", store, told.append)
+    assert told[-1] == Progress(11, total, 11, total)
+    assert list(damages(taken.tree, store, told.append)) == []
+    assert told[-1] == Progress(11, total, 11, total)
+
+
 def test_a_file_that_keeps_changing_is_told(tmp_path: Path) -> None:
     write(tmp_path / "data", {"file": content(LEAST + 1)})
     store = store_in(tmp_path / "store")

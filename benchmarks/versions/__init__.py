@@ -1,0 +1,1 @@
+"""Versions of data beside DVC, and the difference of two large tables."""
