@@ -44,6 +44,9 @@ their HTTP library asks for compression. For the same reason refusals are not.""
 
 ORDERS = ("load", "unload")
 
+_UNPACKED_AT_ONCE = 4
+"""Bodies that are being unpacked or have just been; the next waits until one of them is taken in or refused."""
+
 _REMEMBERED = 1024
 _ORDER = msgspec.json.Decoder(RepositoryRequest)
 
@@ -80,6 +83,7 @@ class Application:
     _targets: dict[bytes, Target] = field(default_factory=dict)
     _media: dict[tuple[bytes | None, bytes | None], Media] = field(default_factory=dict)
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    _unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_UNPACKED_AT_ONCE))
 
     def handle(self, request: Request, respond: Done) -> Ticket | None:
         """Answer one request; see `modelyard.serving.http1.Handler`."""
@@ -205,9 +209,12 @@ class Application:
         async def unpack() -> None:
             loop = asyncio.get_running_loop()
             try:
-                request.body = await loop.run_in_executor(None, decompressed, request.body, encoding, self.max_body)
-                if not ticket.cancelled:
-                    ticket.call = self._dispatch(request, target, respond)
+                async with self._unpacking:
+                    if ticket.cancelled:
+                        return
+                    request.body = await loop.run_in_executor(None, decompressed, request.body, encoding, self.max_body)
+                    if not ticket.cancelled:
+                        ticket.call = self._dispatch(request, target, respond)
             except Exception as error:  # noqa: BLE001 - as in `handle`
                 respond(self._error(error, request))
 

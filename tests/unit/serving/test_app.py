@@ -367,3 +367,14 @@ def test_the_clients_of_the_protocol_get_what_they_know(app: Application) -> Non
     assert answered.headers["content-encoding"] == "gzip"
     answered = post(app, "/predict/live", {"rows": [ROW] * 99}, accept_encoding="gzip, deflate, br, zstd")
     assert answered.headers["content-encoding"] == "zstd"
+
+
+def test_many_compressed_bodies_at_once_are_all_answered(app: Application) -> None:
+    body = gzip.compress(json.dumps({"rows": [ROW]}).encode())
+    headers = {"content-encoding": "gzip"}
+
+    async def story() -> list[int]:
+        asked = [ask(app, "POST", "/predict/live", body, headers) for _ in range(40)]
+        return [answer.status for answer in await asyncio.gather(*asked)]
+
+    assert run(story()) == [200] * 40
