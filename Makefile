@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 ARGS ?=
+MODELS ?= 300
 
-.PHONY: setup demo test lint faults fuzz api estimators docs lock clean help
+.PHONY: setup demo test lint faults models fuzz api estimators docs lock clean help
 
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/'
@@ -35,6 +36,9 @@ test: $(READY) lint  ## All checks and all tests
 
 faults: $(READY) ## The long form of the fault tests: 500 kills under load and more, for half an hour or so
 	MODELYARD_FAULTS=1 $(BIN)/pytest -rP tests/faults $(ARGS)
+
+models: $(READY) ## 300 models in the memory of a third of them; MODELS=600
+	MODELYARD_MODELS=$(MODELS) $(BIN)/pytest -rP tests/scenarios/test_memory_budget.py -k third $(ARGS)
 
 fuzz: $(READY)   ## Fuzz the decoders of all bodies, a minute each; ARGS="--seconds 600 arrow_streams"
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)

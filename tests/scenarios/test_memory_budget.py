@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import re
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from serving_process import ControlPlane, ServingProcess, serving, until
 from small_bundles import write_line
 
 MODELS = int(os.environ.get("MODELYARD_MODELS", "60"))
-CALLERS = 2
+CALLERS, KINDS = 2, 12
+"""How many call, and how many different bundles there are: each deployment loads its own all the same."""
+
 BALLAST = 2_000_000
 OWN_MB, EACH_MB = 30, 2.2
 """What a worker takes without any model, and with each more: about."""
@@ -34,12 +38,12 @@ def metric(server: ServingProcess, name: str) -> float:
 
 
 def write_models(folder: Path) -> tuple[Deployment, ...]:
-    home, made = Home(folder / "home").create(), []
-    for at in range(MODELS):
-        bundle = write_line(folder / f"line-{at}", slope=float(at), ballast=BALLAST)
+    home = Home(folder / "home").create()
+    bundles = [write_line(folder / str(kind), slope=float(kind), ballast=BALLAST) for kind in range(KINDS)]
+    for bundle in bundles:
         ready_golden.keep(bundle, home)
-        made.append(Deployment(f"line-{at}", "line", at, bundle.digest, str(bundle.path)))
-    return tuple(made)
+    chosen = [(at, bundles[at % KINDS]) for at in range(MODELS)]
+    return tuple(Deployment(f"line-{at}", "line", at, one.digest, str(one.path)) for at, one in chosen)
 
 
 class Caller(threading.Thread):
@@ -49,15 +53,31 @@ class Caller(threading.Thread):
         super().__init__(daemon=True)
         self.server, self.draw = server, random.Random(seed)
         self.wrong: list[Any] = []
+        self.seconds: list[float] = []
 
     def run(self) -> None:
         every = list(range(MODELS))
         self.draw.shuffle(every)
         for at in [*every, *(self.draw.randrange(MODELS // 4) for _ in range(MODELS))]:
-            x = self.draw.random()
+            x, begun = self.draw.random(), time.perf_counter()
             reply = self.server.post(f"/predict/line-{at}", {"rows": [{"x": x}]})
-            if reply.status != 200 or reply.json["rows"][0]["predict"] != at * x or reply.json["version"] != at:
+            self.seconds.append(time.perf_counter() - begun)
+            if reply.status != 200 or reply.json["rows"][0]["predict"] != at % KINDS * x or reply.json["version"] != at:
                 self.wrong.append((at, reply.status, reply.body))
+
+
+def _tell(server: ServingProcess, callers: list[Caller], seconds: float, loads: float) -> None:
+    """What `make models` shows."""
+    each = sorted(second for caller in callers for second in caller.seconds)
+    at = [each[int(len(each) * share)] * 1e3 for share in (0.1, 0.5, 0.9, 0.99)]
+    held, budget = (metric(server, f"modelyard_memory_{what}_bytes") / 1e6 for what in ("budgeted", "budget"))
+    loaded = metric(server, "modelyard_version_loads_total") - loads
+    took = ", ".join(f"p{share} {one:.1f} ms" for share, one in zip((10, 50, 90, 99), at, strict=True))
+    sys.stdout.write(
+        f"{MODELS} models, {len(each)} calls in {seconds:.1f} s, {loaded:.0f} of which loaded a version first\n"
+        f"a call took {took}\n"
+        f"{held:.0f} MB held of {budget:.0f}; {server.get('/v2/health/ready').json['reason']}\n"
+    )
 
 
 def test_a_budget_for_a_third_of_the_models_serves_them_all(tmp_path: Path) -> None:
@@ -70,10 +90,12 @@ def test_a_budget_for_a_third_of_the_models_serves_them_all(tmp_path: Path) -> N
         server.wait_ready()
         until(lambda: "when they are asked for" in server.get("/v2/health/ready").json.get("reason", ""), "some wait")
         callers = [Caller(server, seed) for seed in range(CALLERS)]
+        loads, begun = metric(server, "modelyard_version_loads_total"), time.perf_counter()
         for caller in callers:
             caller.start()
         for caller in callers:
             caller.join()
+        _tell(server, callers, time.perf_counter() - begun, loads)
         assert [wrong for caller in callers for wrong in caller.wrong] == []
         until(lambda: metric(server, "modelyard_memory_budgeted_bytes") <= budget * 1e6, "the budget is kept")
         assert metric(server, "modelyard_version_evictions_total") > MODELS / 4
