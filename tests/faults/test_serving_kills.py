@@ -42,7 +42,7 @@ from modelyard.registry import Registry
 from serving_process import ServingProcess, start, until
 from small_bundles import report
 
-OF_MODELS, OF_WORKERS, OF_PLANES = size(4, 200), size(4, 200), size(2, 100)
+OF_MODELS, OF_WORKERS, OF_PLANES = size(3, 200), size(3, 200), size(2, 100)
 STOPS = size(1, 20)
 CALLERS = 4
 ASKED = Target("/predict/toy", callers=CALLERS, pause=0.01)
