@@ -139,11 +139,16 @@ def large_file(folder: Path, size: int) -> str:
 
 def insert(file: Path) -> None:
     """1 kB in the middle."""
-    with file.open("r+b") as handle:
-        handle.seek(file.stat().st_size // 2)
-        tail = handle.read()
-        handle.seek(-len(tail), os.SEEK_END)
-        handle.write(b"k" * 1000 + tail)
+    larger = file.with_suffix(".larger")
+    with file.open("rb") as source, larger.open("wb") as target:
+        half = file.stat().st_size // 2
+        while part := source.read(min(2**20, half - source.tell()) if source.tell() < half else 2**20):
+            target.write(part)
+            if source.tell() == half:
+                target.write(b"k" * 1000)
+    with larger.open("rb") as source, file.open("wb") as target:
+        shutil.copyfileobj(source, target, 2**20)
+    larger.unlink()
 
 
 def hash_alone(file: Path) -> Cost:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from modelyard.datasets.cutting import MOST
 from modelyard.datasets.packs import Place
 from modelyard.datasets.snapshot import Progress, Tell, silent
 from modelyard.datasets.store import ChunkStore
@@ -25,20 +26,20 @@ class Damage:
 def damages(tree: Tree, store: ChunkStore, tell: Tell = silent) -> Iterator[Damage]:
     """Hash every file of `tree` again, chunk by chunk and as a whole."""
     places = store.index.find({chunk for entry in tree.entries for chunk in entry.content.chunks})
-    checked, total = 0, tree.bytes
+    checked, total, buffer = 0, tree.bytes, bytearray(MOST)
     for count, entry in enumerate(tree.entries, 1):
-        reason = _fault(entry, store, places)
+        reason = _fault(entry, store, places, buffer)
         if reason:
             yield Damage(shown(entry.path), reason)
         checked += entry.content.size
         tell(Progress(count, checked, len(tree.entries), total))
 
 
-def _fault(entry: Entry, store: ChunkStore, places: Mapping[bytes, Place]) -> str:
+def _fault(entry: Entry, store: ChunkStore, places: Mapping[bytes, Place], buffer: bytearray) -> str:
     whole, size = blake3(), 0
     for chunk in entry.content.chunks:
         try:
-            raw = store.read(chunk, places.get(chunk))
+            raw = store.read(chunk, places.get(chunk), buffer)
         except DataDamaged as error:
             return str(error)
         whole.update(raw)

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelyard.datasets.cutting import MOST
 from modelyard.datasets.packs import Place
 from modelyard.datasets.snapshot import Progress, Tell, silent
 from modelyard.datasets.store import ChunkStore
@@ -117,13 +118,13 @@ def _parts(entry: Entry, places: Mapping[bytes, Place]) -> Iterator[_Part]:
 
 
 def _write(parts: list[_Part], folder: str, store: ChunkStore, places: Mapping[bytes, Place]) -> int:
-    written = 0
+    written, buffer = 0, bytearray(MOST)
     for part in parts:
         descriptor = os.open(below(folder, part.entry.path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             at = part.offset
             for chunk in part.chunks:
-                at += _put(descriptor, _read(part.entry, chunk, store, places), at)
+                at += _put(descriptor, _read(part.entry, chunk, store, places, buffer), at)
         finally:
             os.close(descriptor)
         if part.is_whole and at != part.entry.content.size:
@@ -132,15 +133,17 @@ def _write(parts: list[_Part], folder: str, store: ChunkStore, places: Mapping[b
     return written
 
 
-def _read(entry: Entry, chunk: bytes, store: ChunkStore, places: Mapping[bytes, Place]) -> bytes:
+def _read(
+    entry: Entry, chunk: bytes, store: ChunkStore, places: Mapping[bytes, Place], buffer: bytearray
+) -> memoryview:
     try:
-        return store.read(chunk, places.get(chunk))
+        return store.read(chunk, places.get(chunk), buffer)
     except DataDamaged as error:
         raise DataDamaged(f"{shown(entry.path)} cannot be given back: {error}") from error
 
 
-def _put(descriptor: int, raw: bytes, offset: int) -> int:
-    view = memoryview(raw)
+def _put(descriptor: int, raw: memoryview, offset: int) -> int:
+    view = raw
     while view:
         count = os.pwrite(descriptor, view, offset)
         view, offset = view[count:], offset + count

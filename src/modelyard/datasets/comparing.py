@@ -84,7 +84,8 @@ def _table(
         shared = [Shared(name, kind, types_b[name]) for name, kind in types_a.items() if name in types_b]
         try:
             rows = compare_rows(connection, shared, key)
-            moved = moves(connection, _worth_looking_at(shared, rows.key, rows.changed_by_column, rows), profile)
+            worth = _worth_looking_at(shared, rows.key, rows.changed_by_column, rows)
+            moved = moves(connection, worth, profile, [column for column in shared if column.name in rows.key])
         except duckdb.Error as error:
             raise Failed(f"table {new.name} cannot be compared: {str(error).splitlines()[0]}") from error
     kept_a, kept_b = [name for name in types_a if name in types_b], [name for name in types_b if name in types_a]

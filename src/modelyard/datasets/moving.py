@@ -23,22 +23,46 @@ _BARS = 16
 _VALUES_SHOWN = 12
 _MOST_DISTINCT = 10_000
 
+LOOKED_AT = 1_000_000
+"""About so many rows of a long table are looked at."""
+
 
 def moves(
-    connection: duckdb.DuckDBPyConnection, shared: Sequence[Shared], profile: Mapping[str, Any]
+    connection: duckdb.DuckDBPyConnection,
+    shared: Sequence[Shared],
+    profile: Mapping[str, Any],
+    key: Sequence[Shared] = (),
 ) -> tuple[ColumnMove, ...]:
     """Compare the distributions of these columns in the tables ``a`` and ``b``; the furthest first.
 
     Numbers are counted between the quantiles that `profile` has of ``a``. Columns that are neither numbers nor a
-    limited set of values are left out.
+    limited set of values are left out. Of long tables with a key so many rows as are enough are looked at: on both
+    sides those of the same keys.
     """
+    sides = _looked_at(connection, shared, key)
     numbers = [column for column in shared if as_number(column.name, column.before)]
     numbers = [column for column in numbers if as_number(column.name, column.after)]
     named = [column for column in shared if is_named(column.before) and is_named(column.after)]
     tested = 2 * max(len(numbers) + len(named), 1)  # each column's distribution, and what is missing in it
-    found = [*_numbers(connection, numbers, profile, tested)] if numbers else []
-    found += [move for column in named if (move := _values(connection, column, tested)) is not None]
+    found = [*_numbers(connection, sides, numbers, profile, tested)] if numbers else []
+    found += [move for column in named if (move := _values(connection, sides, column, tested)) is not None]
     return tuple(sorted(found, key=lambda move: (not move.moved, -move.distance, move.column)))
+
+
+def _looked_at(
+    connection: duckdb.DuckDBPyConnection, shared: Sequence[Shared], key: Sequence[Shared]
+) -> tuple[str, str]:
+    """What to read of each side: all rows, or those with every so many hashes of a key."""
+    (rows,) = one_row(connection, "SELECT greatest((SELECT count(*) FROM a), (SELECT count(*) FROM b))")
+    step = -(-rows // LOOKED_AT)
+    if step <= 1 or not key or not shared:
+        return "a", "b"
+    for side in ("a", "b"):
+        hashed = f"hash({', '.join(part.on(side) for part in key)})"
+        columns = ", ".join(f"{side}.{quoted(column.name)}" for column in shared)
+        picked = f"SELECT {columns} FROM {side} WHERE {hashed} % {step} = 0"  # noqa: S608
+        connection.execute(f"CREATE TEMP TABLE some_of_{side} AS {picked}")
+    return "some_of_a", "some_of_b"
 
 
 def chance_of_numbers(before: int, after: int, tested: int) -> float:
@@ -87,10 +111,16 @@ def largest_gap(before: Sequence[int], after: Sequence[int]) -> float:
 
 
 def _numbers(
-    connection: duckdb.DuckDBPyConnection, columns: Sequence[Shared], profile: Mapping[str, Any], tested: int
+    connection: duckdb.DuckDBPyConnection,
+    sides: tuple[str, str],
+    columns: Sequence[Shared],
+    profile: Mapping[str, Any],
+    tested: int,
 ) -> list[ColumnMove]:
     edges = [_edges(connection, column, profile.get(column.name, {})) for column in columns]
-    rows = [_counted(connection, columns, edges, side) for side in ("a", "b")]
+    before = [as_number(column.name, column.before) for column in columns]
+    after = [as_number(column.name, column.after) for column in columns]
+    rows = _counted(connection, sides[0], before, edges), _counted(connection, sides[1], after, edges)
     return [
         _number_move(column.name, edges[at], rows[0][0], rows[0][1][at], rows[1][0], rows[1][1][at], tested)
         for at, column in enumerate(columns)
@@ -109,15 +139,14 @@ def _edges(connection: duckdb.DuckDBPyConnection, column: Shared, described: Map
 
 
 def _counted(
-    connection: duckdb.DuckDBPyConnection, columns: Sequence[Shared], edges: Sequence[Sequence[float]], side: str
+    connection: duckdb.DuckDBPyConnection, source: str, numbers: Sequence[str | None], edges: Sequence[Sequence[float]]
 ) -> tuple[int, list[tuple[list[int], float | None]]]:
     """Rows, and of each column the counts of its bins (the last one is for what is larger) and the mean; one scan."""
     asked = []
-    for column, ends in zip(columns, edges, strict=True):
-        number = as_number(column.name, column.before if side == "a" else column.after)
+    for number, ends in zip(numbers, edges, strict=True):
         listed = ", ".join(map(repr, ends))
         asked += [f"histogram({number}, [{listed}]::DOUBLE[])", f"avg({number}) FILTER (isfinite({number}))"]
-    row = one_row(connection, f"SELECT count(*), {', '.join(asked)} FROM {side}")  # noqa: S608
+    row = one_row(connection, f"SELECT count(*), {', '.join(asked)} FROM {source}")  # noqa: S608
     found: list[tuple[list[int], float | None]] = []
     for at, ends in enumerate(edges):
         counts, mean = row[1 + 2 * at] or {}, row[2 + 2 * at]
@@ -187,9 +216,11 @@ def _label(low: float | None, high: float | None) -> str:
     return f"over {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
-def _values(connection: duckdb.DuckDBPyConnection, column: Shared, tested: int) -> ColumnMove | None:
+def _values(
+    connection: duckdb.DuckDBPyConnection, sources: tuple[str, str], column: Shared, tested: int
+) -> ColumnMove | None:
     name = quoted(column.name)
-    sides = [f"SELECT CAST({name} AS VARCHAR) v, count(*) n FROM {side} GROUP BY ALL" for side in ("a", "b")]  # noqa: S608
+    sides = [f"SELECT CAST({name} AS VARCHAR) v, count(*) n FROM {side} GROUP BY ALL" for side in sources]  # noqa: S608
     rows = connection.execute(
         f"SELECT coalesce(a.v, b.v) v, coalesce(a.n, 0), coalesce(b.n, 0) FROM ({sides[0]}) a "  # noqa: S608
         f"FULL JOIN ({sides[1]}) b ON a.v IS NOT DISTINCT FROM b.v ORDER BY 2 + 3 DESC, v LIMIT {_MOST_DISTINCT + 1}"

@@ -62,8 +62,8 @@ class Packs(Protocol):
         """Keep the finished pack; when this returns it survives a crash. Keeping the same pack twice is harmless."""
         ...
 
-    def read(self, place: Place) -> bytes:
-        """The bytes there, unchecked.
+    def read(self, place: Place, buffer: memoryview) -> None:
+        """Fill `buffer`, which is as long as the chunk, with the bytes there, unchecked.
 
         Raises:
             DataDamaged: the pack is gone or shorter than it was.
@@ -108,7 +108,7 @@ class FolderPacks:
         """Where the pack of that name is, or would be."""
         return self.folder / name[:2] / f"{name}.pack"
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: Place, buffer: memoryview) -> None:
         """The bytes there; packs stay open for the next chunk."""
         try:
             with self._lock:
@@ -117,14 +117,13 @@ class FolderPacks:
         except OSError as error:
             raise DataDamaged(f"the pack {self.locate(place.pack)} cannot be read: {error.strerror}") from error
         try:
-            raw = os.pread(copy, place.size, place.offset)
+            count = os.preadv(copy, [buffer], place.offset)
         except OSError as error:
             raise DataDamaged(f"the pack {self.locate(place.pack)} cannot be read: {error.strerror}") from error
         finally:
             os.close(copy)
-        if len(raw) != place.size:
+        if count != place.size:
             raise DataDamaged(f"the pack {self.locate(place.pack)} is truncated: it ends before byte {sum(place[1:])}")
-        return raw
 
     def close(self) -> None:
         """Close the packs that are open for reading."""

@@ -43,15 +43,18 @@ class ChunkStore:
         """Those of these chunks that are not stored."""
         return set(digests) - self.index.find(digests).keys()
 
-    def read(self, digest: bytes, place: Place | None) -> bytes:
-        """One chunk, checked.
+    def read(self, digest: bytes, place: Place | None, buffer: bytearray | None = None) -> memoryview:
+        """One chunk, checked. It is read into `buffer` where that is long enough.
 
         Raises:
             DataDamaged: it is gone, or its bytes are not those that were stored; the pack is named.
         """
         if place is None:
             raise DataDamaged(f"the chunk {digest.hex()} is not in the store")
-        raw = self.packs.read(place)
+        if buffer is None or len(buffer) < place.size:
+            buffer = bytearray(place.size)
+        raw = memoryview(buffer)[: place.size]
+        self.packs.read(place, raw)
         if blake3(raw).digest() != digest:
             raise DataDamaged(
                 f"the chunk {digest.hex()} in pack {place.pack} at byte {place.offset} is not what was stored"

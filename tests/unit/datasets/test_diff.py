@@ -171,6 +171,22 @@ def test_a_column_that_moved_is_found_and_one_that_did_not_is_left(tmp_path: Pat
         assert abs(sum(part.after for part in move.bins) - 1) < 1e-9
 
 
+def test_of_long_tables_the_same_keys_are_looked_at_on_both_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelyard.datasets import moving
+
+    monkeypatch.setattr(moving, "LOOKED_AT", 1000)
+    numbers = np.random.default_rng(3).normal(0, 1, 10_000)
+    before = {"id": list(range(10_000)), "same": numbers, "moved": numbers}
+    after = {"id": list(range(1, 10_000)), "same": numbers[1:], "moved": numbers[1:] + 1}
+    (table,) = versions(tmp_path, before, after, ("id",)).tables
+    moves = {move.column: move for move in table.moves}
+    assert moves["same"].distance < 0.002, "the rows of one side are not those of the other"
+    assert moves["moved"].moved
+    assert moves["moved"].by_chance > 0.05, "more rows than were asked for"
+
+
 def test_alarms_are_as_rare_as_promised() -> None:
     draw = np.random.default_rng(1)
     alarms = 0
