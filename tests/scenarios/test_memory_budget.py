@@ -25,7 +25,7 @@ CALLERS, KINDS = 2, 12
 """How many call, and how many different bundles there are: each deployment loads its own all the same."""
 
 BALLAST = 2_000_000
-OWN_MB, EACH_MB = 30, 2.2
+OWN_MB, EACH_MB = 44, 2.2
 """What a worker takes without any model, and with each more: about."""
 
 pytestmark = pytest.mark.timeout(600)

@@ -1,4 +1,4 @@
-"""Memory of this process: what it holds for itself, and giving back what it no longer uses."""
+"""Memory of this process: what it holds, and giving back what it no longer uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-_PRIVATE = (b"Private_Dirty", b"Swap")
+_ANONYMOUS = (b"RssAnon", b"VmSwap")
 
 
 def give_back() -> None:
@@ -22,19 +22,21 @@ def give_back() -> None:
 
 
 def held_bytes(pid: int | None = None) -> int:
-    """Memory that is the process's own and that only its end would free; 0 when it is gone.
+    """Anonymous memory of the process, in RAM and swapped out; 0 when it is gone.
 
-    What it shares with the process that it was forked from does not count, nor what was read from files.
+    What was read from files does not count; what it shares with the process that it was forked from does. The kernel
+    keeps the sum, so that looking costs microseconds whatever the size; before Linux 6.17 it may be off by half a
+    megabyte a core.
 
     >>> held_bytes() > 1_000_000
     True
     """
     try:
-        lines = Path(f"/proc/{pid or os.getpid()}/smaps_rollup").read_bytes().splitlines()[1:]
+        lines = Path(f"/proc/{pid or os.getpid()}/status").read_bytes().splitlines()
     except OSError:
         return 0
     facts = (line.partition(b":") for line in lines)
-    return sum(int(rest.split()[0]) for name, _, rest in facts if name in _PRIVATE) * 1024
+    return sum(int(rest.split()[0]) for name, _, rest in facts if name in _ANONYMOUS) * 1024
 
 
 @cache
