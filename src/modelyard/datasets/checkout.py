@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,17 +37,40 @@ def check_out(tree: Tree, directory: Path, store: ChunkStore, tell: Tell = silen
         raise NameTaken(f"{directory} is there and not empty; check out into a new or empty folder")
     try:
         directory.absolute().parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.absolute().parent))
+        with _working_folder(directory.absolute()) as work:
+            write_files(tree.entries, str(work), store, tell)
+            _give_usual_mode(work)
+            work.rename(directory)
     except OSError as error:
         raise Failed(f"{directory} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _working_folder(directory: Path) -> Iterator[Path]:
+    """A folder beside `directory`, gone afterwards; what killed checkouts to the same place left is swept away."""
+    prefix = f".{directory.name}.checkout-"
+    with ExitStack() as held:
+        with _locked(directory.parent, fcntl.LOCK_EX):
+            for left in directory.parent.glob(f"{glob.escape(prefix)}*"):
+                with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):  # fails while its writer lives
+                    shutil.rmtree(left, ignore_errors=True)
+            work = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
+            held.enter_context(_locked(work, fcntl.LOCK_SH))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """A lock on a folder, which the system takes back when this process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        write_files(tree.entries, str(work), store, tell)
-        _give_usual_mode(work)
-        work.rename(directory)
-    except OSError as error:
-        raise Failed(f"{directory} cannot be written: {error.strerror}") from error
+        fcntl.flock(descriptor, how)
+        yield
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        os.close(descriptor)
 
 
 def read_tree(digest: str, chunks: Sequence[bytes], store: ChunkStore) -> Tree:

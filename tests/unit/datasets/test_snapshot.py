@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from data_stores import content, files_in, snapshot_of, store_in, wait_until_settled, write
 from modelyard.datasets import snapshot as engine
 from modelyard.datasets.checking import damages
-from modelyard.datasets.checkout import check_out, read_tree
+from modelyard.datasets.checkout import _locked, check_out, read_tree
 from modelyard.datasets.cutting import LEAST, MOST, cut
 from modelyard.datasets.snapshot import Progress, store_tree
 from modelyard.datasets.tree import Content, Entry, Tree
@@ -231,7 +232,19 @@ def test_harm_to_the_store_is_found_and_named(tmp_path: Path, harm: str) -> None
     with pytest.raises(DataDamaged, match=f"(large|good) cannot be given back: .*{pack.stem}"):
         check_out(taken.tree, tmp_path / "out", store)
     assert not (tmp_path / "out").exists()
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_what_a_killed_checkout_left_is_swept_and_a_living_one_is_not(tmp_path: Path) -> None:
+    write(tmp_path / "data", {"file": b"abc"})
+    store = store_in(tmp_path / "store")
+    taken = snapshot_of(tmp_path / "data", store, tmp_path / "seen.db")
+    write(tmp_path / ".out.checkout-killed", {"half": b"a file"})
+    write(tmp_path / ".out.checkout-living", {"half": b"a file"})
+    with _locked(tmp_path / ".out.checkout-living", fcntl.LOCK_SH):
+        check_out(taken.tree, tmp_path / "out", store)
+    assert [path.name for path in tmp_path.glob(".out*")] == [".out.checkout-living"]
+    assert files_in(tmp_path / "out") == {"file": b"abc"}
 
 
 def test_checking_out_over_something_is_refused(tmp_path: Path) -> None:
