@@ -65,18 +65,18 @@ def _bench(options: argparse.Namespace, folder: Path) -> Bench:
 
 def _run(bench: Bench, options: argparse.Namespace) -> None:
     wanted = options.scenario or SCENARIOS
+    work: dict[str, Callable[[Bench], None]] = {name: measure for name, measure in ALONE.items() if name in wanted}
+    if "swaps" in wanted:
+        work["swaps"] = functools.partial(swaps.measure, swaps=options.swaps or (10 if options.quick else 100))
     parts = [part for part in pipelines.PARTS if part in wanted]
     if parts:
-        pipelines.measure(bench, parts)
-    swapped = options.swaps or (10 if options.quick else 100)
-    alone: dict[str, Callable[[Bench], None]] = {**ALONE, "swaps": functools.partial(swaps.measure, swaps=swapped)}
-    for name, measure in alone.items():
-        if name in wanted:
-            bench.say(name)
-            try:
-                measure(bench)
-            except (NotStarted, OSError, RuntimeError, ValueError, http.client.HTTPException) as problem:
-                bench.left_out(name, problem)
+        work = {"pipelines": functools.partial(pipelines.measure, parts=parts), **work}
+    for name, measure in work.items():
+        bench.say(name)
+        try:
+            measure(bench)
+        except (NotStarted, OSError, RuntimeError, ValueError, http.client.HTTPException) as problem:
+            bench.left_out(name, problem)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from statistics import median
 from benchmarks.serving.forms import Form
 from benchmarks.serving.load import Load, Result
 from benchmarks.serving.models import Model, batches, trained
-from benchmarks.serving.peers import BASELINE, Peer
+from benchmarks.serving.peers import Peer
 from benchmarks.serving.processes import NotStarted
 from benchmarks.serving.report import Measured, Report, divided
 from benchmarks.serving.servers import Running, Server, serving, wrong_answers
@@ -150,8 +150,3 @@ def ratio(drives: Mapping[str, Sequence[Drive]], one: str, other: str) -> float:
     pairs = zip(drives.get(one, ()), drives.get(other, ()), strict=False)
     ratios = [divided(first.result.rate, second.result.rate) for first, second in pairs]
     return median(ratios) if ratios else math.nan
-
-
-def baseline_of(drives: Mapping[str, Sequence[Drive]]) -> float:
-    """Requests a second of the baseline; NaN when it is not there."""
-    return rates(drives.get(BASELINE, ()))
