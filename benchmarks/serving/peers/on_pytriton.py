@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import joblib
 import numpy as np
@@ -16,11 +17,20 @@ from pytriton.triton import Triton, TritonConfig
 Values = npt.NDArray[np.generic]
 
 
+class MT19937(np.random.MT19937):
+    """A random generator that takes no state: numpy 2 writes it otherwise, and no prediction draws random numbers."""
+
+    def __setstate__(self, state: object) -> None:
+        """Forget it."""
+
+
 def readable_here() -> None:
-    """Let the numpy that PyTriton demands read random generators that a newer one has pickled: by class, not name."""
-    name = "__bit_generator_ctor"
-    make = getattr(_pickle, name)
-    setattr(_pickle, name, lambda kind="MT19937": make(getattr(kind, "__name__", kind)))
+    """Let the numpy 1 that PyTriton demands read what numpy 2 has pickled: modules moved, generators changed."""
+    for name in [name for name in sys.modules if name.startswith("numpy.core.")]:
+        sys.modules.setdefault(name.replace(".core.", "._core."), sys.modules[name])
+    setattr(_pickle, "__bit_generator_ctor", lambda kind: MT19937())
+    setattr(_pickle, "__randomstate_ctor", np.random.RandomState)
+    setattr(_pickle, "__generator_ctor", np.random.Generator)
 
 
 class Predictor:
