@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from modelyard.bundle.layout import Bundle, open_bundle
+from modelyard.bundle.layout import Bundle
 from modelyard.bundle.results import index_of, outputs_of, returned
 from modelyard.bundle.runtimes import open_runtime
 from modelyard.bundle.tabular import to_frame
-from modelyard.bundle.trust import require_trust
 from modelyard.domain.checks import check
 from modelyard.domain.frame import Answers
 from modelyard.domain.schema import Schema
+from modelyard.finding import find_bundle
 from modelyard.home import Home
 from modelyard.runtime.interface import Runtime
 
@@ -98,28 +98,3 @@ def load(ref: str | Path, home: str | Path | Home | None = None, *, trust_code: 
     place = Home.locate(home)
     bundle = find_bundle(ref, place, trust_code=trust_code)
     return Loaded(bundle, open_runtime(bundle, home=place))
-
-
-def find_bundle(ref: str | Path, home: Home, *, trust_code: bool = False) -> Bundle:
-    """The bundle that `ref` names, in the registry or as a folder; checked either way, and about to be computed with.
-
-    Raises:
-        PolicyDenied: the folder's bundle is not registered here and its model would run code.
-        ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
-        BundleRefused: its files are not those that were packed.
-    """
-    from modelyard.registry import Registry
-
-    with Registry.open(home) as registry:
-        if not names_folder(ref):
-            return registry.bundle(str(ref))
-        bundle = open_bundle(Path(ref))
-        # A compiled form is data; what the bundle holds of code is then not opened.
-        if bundle.manifest.runtime == "python":
-            require_trust(bundle.manifest, trusted=trust_code or registry.holds(bundle.digest))
-        return bundle
-
-
-def names_folder(ref: str | Path) -> bool:
-    """Whether `ref` is the path of a bundle rather than a version's name."""
-    return isinstance(ref, Path) or "/" in ref or Path(ref).is_dir()

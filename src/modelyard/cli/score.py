@@ -63,8 +63,8 @@ def _score(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from modelyard.bundle.runtimes import open_runtime
+    from modelyard.finding import find_bundle
     from modelyard.home import Home
-    from modelyard.loading import find_bundle
     from modelyard.scoring import score_file
 
     home = Home.locate()

@@ -106,7 +106,7 @@ def serve(
 
 
 def _choose(ref: str, home: Home, trust_code: bool) -> _Chosen:
-    from modelyard.loading import find_bundle, names_folder
+    from modelyard.finding import find_bundle, names_folder
 
     if names_folder(ref):
         bundle = find_bundle(Path(ref), home, trust_code=trust_code)

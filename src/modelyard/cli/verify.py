@@ -56,7 +56,7 @@ def _verify(ref: str, overrides: tuple[str, ...], trust_code: bool, *, quiet: bo
                 _print_stage(report)
 
         shared: dict[str, Any] = {"home": home, "overrides": overrides, "progress": say, "on_stage": tell}
-        from modelyard.loading import names_folder
+        from modelyard.finding import names_folder
         from modelyard.registry import Registry
 
         with Registry.open(home) as registry:

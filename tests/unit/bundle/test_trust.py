@@ -6,8 +6,8 @@ import pytest
 from modelyard.bundle.trust import code_in, require_trust
 from modelyard.domain.manifest import Code, Manifest, NativeForm
 from modelyard.errors import PolicyDenied
+from modelyard.finding import find_bundle
 from modelyard.home import Home
-from modelyard.loading import find_bundle
 from modelyard.registry import Registry
 from small_bundles import write_bundle
 
