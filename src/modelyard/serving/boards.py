@@ -369,7 +369,10 @@ def _deployment(name: str, told: Sequence[tuple[int, PlaneStatus]]) -> Deploymen
             seen.append((worker, found))
     wanted = _wanted(seen, newest_of=told)
     # What answers and is not what is wanted goes first: it is what is being replaced.
-    shown = max((one for _, one in seen), key=lambda one: (one.state == "READY", not _is(one, wanted)))
+    # Of workers that have it loaded and others that load it on request, one of the former speaks.
+    shown = max(
+        (one for _, one in seen), key=lambda one: (one.state == "READY", not _is(one, wanted), not one.unloaded)
+    )
     troubled = [(worker, one.state, one.reason or one.state.lower()) for worker, one in seen if one.state != "READY"]
     troubled += [(worker, "LOADING", "it is not known there yet") for worker in missing]
     if not troubled or (not missing and len({(one.state, one.reason) for _, one in seen}) == 1):
@@ -383,8 +386,8 @@ def _wanted(
 ) -> VersionStatus | None:
     """What the newest desired state that a worker knows asks for, READY only when every worker answers with it."""
     generation = {worker: status.generation for worker, status in newest_of}
-    newest = max((worker for worker, _ in seen), key=lambda worker: (generation[worker], -worker))
-    wanted = dict(seen)[newest].wanted
+    _, newest = max(seen, key=lambda told: (generation[told[0]], not told[1].unloaded, -told[0]))
+    wanted = newest.wanted
     if wanted is None:
         return None
     ready = [worker for worker, one in seen if one.state == "READY" and _is(one, wanted)]

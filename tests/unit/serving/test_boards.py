@@ -129,6 +129,15 @@ def test_a_deployment_that_one_worker_does_not_know_is_loading() -> None:
     assert "worker 1" in merged.deployments[0].reason
 
 
+def test_what_one_worker_has_loaded_is_not_told_as_ready_on_request() -> None:
+    on_request = VersionStatus("delay", 1, "digest-1", "READY", "ready on request", unloaded="for memory")
+    parked = plane(replace(deployment(on_request, on_request), unloaded="for memory"))
+    for told in ([(0, parked), (1, serving(1))], [(0, serving(1)), (1, parked)]):
+        assert merge_status(told) == serving(1)
+    (seen,) = merge_status([(0, parked), (1, parked)]).deployments
+    assert (seen.state, seen.reason, seen.unloaded) == ("READY", "ready on request", "for memory")
+
+
 def test_without_workers_nothing_is_ready() -> None:
     assert merge_status([]).reason == "no worker answers"
 
