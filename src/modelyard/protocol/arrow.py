@@ -29,7 +29,7 @@ from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import Column, Kind, Output, Scalar, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, TooLarge
 from modelyard.protocol.rows import checked_outputs
-from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, shaped
+from modelyard.protocol.table import Call, ColumnReader, Source, TableReader, named_twice, shaped
 from modelyard.protocol.values import class_key, convert, expected, has_zone, write_values
 
 LARGEST = 64 * 1024 * 1024
@@ -97,8 +97,8 @@ def _wanted(names: bytes, schema: Schema) -> tuple[str, ...] | None:
 
 
 def _check_names(names: Sequence[str], reader: TableReader) -> None:
-    if len(set(names)) != len(names):
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
+    twice = named_twice(names)
+    if twice is not None:
         raise InvalidInput(f"column {twice[:128]!r} is sent twice", column=twice)
     for name in names:
         if name not in reader.by_name:

@@ -16,7 +16,7 @@ from typing import Any
 from modelyard.domain.frame import Frame
 from modelyard.domain.schema import Column, Kind
 from modelyard.errors import InvalidInput, InvalidRequest
-from modelyard.protocol.table import TableReader
+from modelyard.protocol.table import TableReader, named_twice
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,40}", re.ASCII)
@@ -81,8 +81,8 @@ def _table(body: bytes) -> tuple[list[str], list[list[str]]]:
     if not lines:
         raise InvalidRequest("the body is empty; its first line has to name the columns")
     names, *rows = lines
-    if len(set(names)) != len(names):
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
+    twice = named_twice(names)
+    if twice is not None:
         raise InvalidInput(f"the first line names column {twice[:128]!r} twice", column=twice)
     for row, cells in enumerate(rows):
         if len(cells) != len(names):

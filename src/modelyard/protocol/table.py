@@ -238,6 +238,20 @@ def checked_shape(shape: Sequence[int], name: str) -> Sequence[int]:
     return shape
 
 
+def named_twice(names: Sequence[str]) -> str | None:
+    """The first name that was there before; None where each is another.
+
+    >>> named_twice(["a", "b", "a"]), named_twice(["a", "b"])
+    ('a', None)
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def need_list(document: Any, member: str) -> list[Any]:
     """The list under `member` of a JSON object.
 

@@ -78,6 +78,7 @@ def test_arrays_and_series_go_by_position() -> None:
         ([HEAD, ROW + ",1"], "row 0: expected 7 values, got 8"),
         ([HEAD + ",tmp", ROW + ",1"], "unknown column 'tmp'"),
         ([HEAD + ",temp", ROW + ",1"], "the first line names column 'temp' twice"),
+        ([",".join([f"c{at}" for at in range(60_000)] + ["c59999"])], "names column 'c59999' twice"),  # in no time
         (["," + HEAD, "0," + ROW], "write the table without its index"),
         (["temp", "1"], "column 'gust' is missing"),
     ],
