@@ -5,6 +5,8 @@
     import modelyard as my
 
     version = my.pack(pipeline, sample=X, name="churn")     # a registered version, proven later by `modelyard verify`
+    with my.run("churn", params={"depth": 6}) as run:       # what was run on what data, and what came of it
+        run.log_metrics({"auc": 0.83})
     my.load("churn@1").predict(X)                           # in this process
     my.data.snapshot("flights/", name="flights")            # a dataset version, given back byte by byte
     my.Client("http://127.0.0.1:8080").predict("churn", X)  # from a server
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from modelyard.domain.manifest import Tolerance as Tolerance
     from modelyard.loading import load as load
     from modelyard.packing import pack as pack
+    from modelyard.recording import run as run
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Tolerance", "__version__", "data", "load", "pack"]
+__all__ = ["Client", "Tolerance", "__version__", "data", "load", "pack", "run"]
 
 _HOMES = {
     "data": "modelyard.data",
@@ -29,6 +32,7 @@ _HOMES = {
     "Tolerance": "modelyard.domain.manifest",
     "load": "modelyard.loading",
     "pack": "modelyard.packing",
+    "run": "modelyard.recording",
 }
 
 

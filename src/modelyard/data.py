@@ -28,6 +28,8 @@ from modelyard.domain.names import check_name
 from modelyard.home import Home
 from modelyard.registry.database import Database
 from modelyard.registry.datasets import Datasets, DatasetVersion, Draft
+from modelyard.runs import current
+from modelyard.runs.inside.watching import unwatched
 
 if TYPE_CHECKING:
     from modelyard.datasets.differing import DataDiff
@@ -186,6 +188,8 @@ def checkout(
 ) -> DatasetVersion:
     """Write the files of a version into `directory`, which is new or empty: the exact bytes, checked on their way.
 
+    Within a recorded run, the run knows the version as one that it read.
+
     Raises:
         DatasetNotFound, VersionNotFound: there is no such version.
         NameTaken: there is something in `directory`.
@@ -194,7 +198,9 @@ def checkout(
     """
     with _opened(home) as (_, datasets):
         version = datasets.version(ref)
-        check_out(datasets.tree(version.ref), Path(directory), datasets.store, tell)
+        with unwatched():
+            check_out(datasets.tree(version.ref), Path(directory), datasets.store, tell)
+        current.tell(checkout=version.ref)
         return version
 
 

@@ -4,7 +4,7 @@
 
     ModelyardError
     ├── NotFound       ModelNotFound, VersionNotFound, AliasNotFound, DeploymentNotFound, DatasetNotFound,
-    │                  PredictionNotFound
+    │                  RunNotFound, PredictionNotFound
     ├── Conflict       NameTaken, StillReferenced
     ├── Rejected       the caller asked for something that cannot be done as asked
     │   ├── InvalidInput      rows, columns or values that do not fit the schema
@@ -79,6 +79,18 @@ class DatasetNotFound(NotFound):
         self.dataset = dataset
         known = f"there are: {', '.join(there_are)}" if there_are else "no dataset has a version yet"
         super().__init__(f"no dataset {dataset!r}; {known}")
+
+
+class RunNotFound(NotFound):
+    """No run of that id or name, or several whose ids begin so."""
+
+    def __init__(self, which: str, there_are: Sequence[str] = (), *, several: bool = False) -> None:
+        self.which = which
+        known = ", ".join(there_are)
+        if several:
+            super().__init__(f"several runs begin with {which!r}: {known}")
+        else:
+            super().__init__(f"no run {which!r}; {f'newest: {known}' if known else 'no run is recorded yet'}")
 
 
 class PredictionNotFound(NotFound):

@@ -29,7 +29,7 @@ class Home:
     def create(self) -> Home:
         """Make the folders that do not exist yet, readable by their owner only: records hold people's data."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.bundles, self.datasets, self.environments, self.records, self.run, self.cache):
+        for folder in (self.bundles, self.datasets, self.environments, self.records, self.runs, self.run, self.cache):
             folder.mkdir(exist_ok=True)
         return self
 
@@ -57,6 +57,11 @@ class Home:
     def records(self) -> Path:
         """The prediction log and the labels."""
         return self.path / "records"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run that is under way, named by its id."""
+        return self.path / "runs"
 
     @property
     def run(self) -> Path:

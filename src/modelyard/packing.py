@@ -32,7 +32,8 @@ def pack(
 
     The version holds everything needed to compute, prove and replay it: the estimator, a compiled form where one gives
     the same numbers, the schema of what it takes, rows with the answers that it gives now, its environment and the code
-    of your own that it needs. Packing the same again gives the same version back.
+    of your own that it needs. Packing the same again gives the same version back. Within a recorded run, the run knows
+    the version as its own.
 
     Args:
         estimator: A fitted scikit-learn estimator or pipeline, an XGBoost or LightGBM model, a finished ONNX file, or
@@ -59,8 +60,10 @@ def pack(
     """
     from modelyard.bundle.pack import build_bundle
     from modelyard.registry import Registry
+    from modelyard.runs import current
+    from modelyard.runs.inside.watching import unwatched
 
-    with tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
+    with unwatched(), tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
         bundle = build_bundle(
             estimator,
             sample=sample,
@@ -75,4 +78,6 @@ def pack(
             progress=progress,
         )
         with Registry.open(home) as registry:
-            return registry.register(bundle)
+            version = registry.register(bundle)
+        current.tell(version=version.ref)
+        return version

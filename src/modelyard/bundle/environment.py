@@ -76,6 +76,36 @@ def lock(imports: Iterable[str], extra: Iterable[str] = ()) -> Environment:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class OtherProcess:
+    """What another process said of itself: its Python, where it looks for modules, which it loaded, thread pools."""
+
+    python: str
+    path: tuple[str, ...]
+    modules: tuple[str, ...]
+    threads: dict[str, int]
+    blas: str
+
+
+def lock_of(other: OtherProcess) -> Environment:
+    """Write down the environment of a process by the modules that it had loaded, asking nothing of the network.
+
+    Digests of wheels are given as far as they are known here. Modules that belong to no distribution are passed over.
+    """
+    catalogue = installed(other.path)
+    names, _ = providers({name for name in other.modules if name not in sys.stdlib_module_names}, catalogue)
+    found = [one for one in closed_over_dependencies(names, catalogue) if not one.is_local]
+    is_ours = other.python == platform.python_version()
+    hashes = uv.wheel_hashes((_pin(one) for one in found if not one.archive_digest), online=False) if is_ours else {}
+    return Environment(
+        python=other.python,
+        platform=platform_tag(),
+        distributions=tuple(Distribution(one.name, one.version, _wheels(one, hashes), one.content()) for one in found),
+        threads=other.threads,
+        blas=other.blas,
+    )
+
+
 def _pin(one: Installed) -> str:
     return f"{one.name}=={one.version}"
 

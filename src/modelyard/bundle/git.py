@@ -33,22 +33,22 @@ def look(files: Sequence[Path]) -> GitState | None:
     """
     if not files:
         return None
-    top = _git(files[0].parent, "rev-parse", "--show-toplevel")
+    top = run_git(files[0].parent, "rev-parse", "--show-toplevel")
     if top is None:
         return None
     root = Path(top.decode().strip())
     inside = sorted({str(file.resolve().relative_to(root)) for file in files if file.resolve().is_relative_to(root)})
-    commit = _git(root, "rev-parse", "--verify", "HEAD")
-    tracked = set((_git(root, "ls-files", "-z", "--", *inside) or b"").decode().split("\0"))
-    changed = (_git(root, "diff", "--name-only", "-z", "HEAD", "--", *inside) or b"").decode().split("\0")
-    remote = _git(root, "remote", "get-url", "origin")
+    commit = run_git(root, "rev-parse", "--verify", "HEAD")
+    tracked = set((run_git(root, "ls-files", "-z", "--", *inside) or b"").decode().split("\0"))
+    changed = (run_git(root, "diff", "--name-only", "-z", "HEAD", "--", *inside) or b"").decode().split("\0")
+    remote = run_git(root, "remote", "get-url", "origin")
     return GitState(
         root=root,
         commit=commit.decode().strip() if commit else None,
         remote=without_credentials(remote.decode().strip()) if remote else None,
         changed=tuple(sorted(name for name in changed if name)),
         untracked=tuple(name for name in inside if name not in tracked),
-        patch=_git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", *inside) or b"",
+        patch=run_git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", *inside) or b"",
     )
 
 
@@ -70,7 +70,8 @@ def without_credentials(remote: str) -> str | None:
     return remote.rpartition("@")[2] if ":" in remote else None
 
 
-def _git(folder: Path, *arguments: str) -> bytes | None:
+def run_git(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints for these arguments in `folder`; None where it fails, takes too long, or is not there."""
     command = ["git", "-C", str(folder), "-c", "core.quotepath=off", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=_SECONDS)

@@ -82,11 +82,11 @@ def install(python: Path, requirements: str, *, offline: bool, hashed: bool) -> 
     run(["pip", "install", "--quiet", "--no-deps", *options, "--python", str(python), "-r", "-"], given=requirements)
 
 
-def wheel_hashes(pins: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def wheel_hashes(pins: Iterable[str], *, online: bool = True) -> dict[str, tuple[str, ...]]:
     """SHA-256 digests (hex) of the files that this Python and platform would install, for pins ``name==version``.
 
     They are asked for once, from uv's cache if possible, and remembered. A pin that no index knows, or an index that
-    cannot be reached, gives none; this process does not ask for it again.
+    cannot be reached, gives none; this process does not ask for it again. Unless `online`, only the cache is asked.
     """
     known: dict[str, tuple[str, ...]] = {}
     unknown = []
@@ -96,13 +96,14 @@ def wheel_hashes(pins: Iterable[str]) -> dict[str, tuple[str, ...]]:
             known[pin] = tuple(remembered)
         else:
             unknown.append(pin)
-    for offline in (True, False):
+    for offline in (True, False) if online else (True,):
         unknown = [pin for pin in unknown if pin not in _asked_in_vain]
         for pin, digests in _look_up(unknown, offline=offline).items():
             known[pin] = digests
             _WHEELS.put(_question(pin), list(digests))
         unknown = [pin for pin in unknown if pin not in known]
-    _asked_in_vain.update(unknown)
+    if online:
+        _asked_in_vain.update(unknown)
     return known
 
 

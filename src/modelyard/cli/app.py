@@ -13,6 +13,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # command: (module under modelyard.cli, one line for the list)
     "demo": ("demo", "The whole story on the flights data, with live requests."),
     "data": ("data", "Versions of data: snapshot, checkout, list, show, verify, diff."),
+    "train": ("train", "Run a training program as a recorded run."),
+    "runs": ("runs", "Recorded runs: list, search, show, get their files."),
     "verify": ("verify", "Prove a version: rebuilt environment, real wire, recorded answers."),
     "list": ("registry", "Models and their versions."),
     "show": ("registry", "One model or version in full."),

@@ -14,6 +14,7 @@ from modelyard.cli.output import out
 
 if TYPE_CHECKING:
     from modelyard.domain.manifest import CompileAttempt, Manifest
+    from modelyard.domain.run import Run
     from modelyard.domain.schema import Column, Output
     from modelyard.registry import StoredReport
 
@@ -88,13 +89,14 @@ def print_version(described: dict[str, Any]) -> None:
     """A version: what it takes and answers, how it computes and why, what it needs, and its proof."""
     manifest: Manifest = described["manifest"]
     out.print(_headline(described, manifest))
-    _section("takes", table(["column", "type", "missing", "accepts"], map(_column, manifest.schema.columns)))
-    _section("answers", table(["output", "type", "means", "classes"], map(_output, manifest.schema.outputs)))
+    section("takes", table(["column", "type", "missing", "accepts"], map(_column, manifest.schema.columns)))
+    section("answers", table(["output", "type", "means", "classes"], map(_output, manifest.schema.outputs)))
     if manifest.attempts:
-        _section("compiling", table(["precision", "outcome", "reason"], map(_attempt, manifest.attempts)))
-    _section("environment", Text(_environment(manifest)))
-    _section("code", Text(_code(manifest)))
-    _section("parity reports", _reports(described["reports"]))
+        section("compiling", table(["precision", "outcome", "reason"], map(_attempt, manifest.attempts)))
+    section("environment", Text(_environment(manifest)))
+    section("code", Text(_code(manifest)))
+    section("runs that made it", _runs(described["runs"]))
+    section("parity reports", _reports(described["reports"]))
 
 
 def _code(manifest: Manifest) -> str:
@@ -107,7 +109,15 @@ def _code(manifest: Manifest) -> str:
     return "\n".join(lines) or "none of its own"
 
 
-def _section(title: str, body: Table | Text) -> None:
+def _runs(runs: Sequence[Run]) -> Table | Text:
+    if not runs:
+        return Text("none recorded")
+    rows = [[run.id, run.name, moment(run.started_at), ", ".join(run.data.versions)] for run in runs]
+    return table(["run", "name", "started", "read"], rows)
+
+
+def section(title: str, body: Table | Text) -> None:
+    """A heading and what is below it."""
     out.print(Text(f"\n{title}", style="bold"))
     put(body)
 

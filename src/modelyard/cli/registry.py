@@ -160,11 +160,14 @@ def _facts(registry: Registry, version: Version) -> dict[str, Any]:
 
 
 def _describe_version(registry: Registry, version: Version) -> dict[str, Any]:
+    from modelyard.registry.runs import Runs
+
     manifest = registry.bundle(version).manifest
     return {
         **_facts(registry, version),
         "path": str(version.path),
         "reports": registry.stored_reports(version),
+        "runs": Runs(registry.database).that_made(version.model, version.number),
         "manifest": manifest,
     }
 

@@ -12,7 +12,9 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -167,4 +169,56 @@ chunks = Table(
     Column("pack", String(64), nullable=False, index=True),
     Column("offset", BigInteger, nullable=False),
     Column("size", Integer, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(128), nullable=False, index=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("started_at", UtcTime, nullable=False, index=True),
+    Column("document", LargeBinary, nullable=False),
+    Column("digest", String(80)),
+    Column("tree", LargeBinary),
+)
+
+
+def _of_run() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["run"], ["runs.id"])
+
+
+run_values = Table(
+    "run_values",
+    metadata,
+    Column("run", String(64), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("name", String(256), primary_key=True),
+    Column("text", String, nullable=False),
+    Column("number", Float),
+    _of_run(),
+    Index("ix_run_values_number", "kind", "name", "number"),
+)
+
+run_data = Table(
+    "run_data",
+    metadata,
+    Column("run", String(64), primary_key=True),
+    Column("dataset", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("was_read", Boolean, nullable=False),
+    _of_run(),
+    ForeignKeyConstraint(["dataset", "number"], ["dataset_versions.dataset", "dataset_versions.number"]),
+    Index("ix_run_data_version", "dataset", "number"),
+)
+
+run_versions = Table(
+    "run_versions",
+    metadata,
+    Column("run", String(64), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _of_run(),
+    _of_version(),
+    Index("ix_run_versions_version", "model", "number"),
 )

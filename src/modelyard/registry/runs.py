@@ -1,0 +1,232 @@
+"""Runs in the metadata database: what they were, and what they read and made."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select, update
+
+from modelyard.domain.names import Ref
+from modelyard.domain.run import Run, State
+from modelyard.errors import InvalidRequest, RunNotFound
+from modelyard.registry.database import Database
+from modelyard.registry.tables import dataset_versions, run_data, run_values, run_versions, runs, versions
+
+_CONDITION = re.compile(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
+_COMPARED = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+_RUN = msgspec.msgpack.Decoder(Run)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a run's metric (its last value) or parameter is asked to be."""
+
+    name: str
+    operator: str
+    value: str
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Read ``auc>0.8`` or ``depth=6``.
+
+        Raises:
+            InvalidRequest: it is not of that form, or compares something other than a number by size.
+
+        >>> Condition.parse("auc >= 0.8")
+        Condition(name='auc', operator='>=', value='0.8')
+        """
+        found = _CONDITION.fullmatch(text)
+        if found is None:
+            raise InvalidRequest(f"{text!r} is no condition; write NAME>0.8 or NAME=VALUE (also <, <=, >=, !=)")
+        made = cls(*found.groups())
+        if made.number is None and made.operator not in ("=", "!="):
+            raise InvalidRequest(f"{text!r}: only numbers are compared with {made.operator}")
+        return made
+
+    @property
+    def number(self) -> float | None:
+        """The value as a number, if it is one."""
+        return _number(self.value)
+
+    def holds(self) -> ColumnElement[bool]:
+        """In SQL: whether a row of `run_values` fulfils it."""
+        compare, number = _COMPARED[self.operator], self.number
+        met: ColumnElement[bool]
+        met = compare(run_values.c.text, self.value) if number is None else compare(run_values.c.number, number)
+        named = run_values.c.name == self.name
+        return named & run_values.c.kind.in_(("metric", "param")) & met
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs to list: those that fulfil all that is given. `tags` maps names to values."""
+
+    name: str | None = None
+    state: State | None = None
+    where: tuple[Condition, ...] = ()
+    tags: Mapping[str, str] | None = None
+    data: str | None = None
+    version: str | None = None
+    limit: int = 50
+
+
+class Runs:
+    """The runs of one registry. Safe to use from several threads and processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, run: Run) -> None:
+        """Make a run known that is under way."""
+        with self._database.write() as connection:
+            connection.execute(insert(runs).values(id=run.id, **_columns(run)))
+
+    def finish(self, run: Run, digest: str, tree: Sequence[bytes]) -> bool:
+        """Keep what became of a run, once; False where that was kept before."""
+        with self._database.write() as connection:
+            mine = (runs.c.id == run.id) & (runs.c.digest.is_(None))
+            values = {**_columns(run), "digest": digest, "tree": msgspec.msgpack.encode(tuple(tree))}
+            if not connection.execute(update(runs).where(mine).values(values)).rowcount:
+                return False
+            for table, rows in (
+                (run_values, list(_values(run))),
+                (run_data, list(_data(connection, run))),
+                (run_versions, list(_made(connection, run))),
+            ):
+                if rows:
+                    connection.execute(insert(table), rows)
+            return True
+
+    def run(self, which: str) -> Run:
+        """The run of that id, or of the only id that begins so; for a name, the newest run of it.
+
+        Raises:
+            RunNotFound: there is none, or several ids begin so.
+        """
+        return _RUN.decode(self._row(which).document)
+
+    def files(self, which: str) -> tuple[str, tuple[bytes, ...]] | None:
+        """Digest of the list of a run's files, and the chunks that it is in; None while it runs. Raises as `run`."""
+        row = self._row(which)
+        return None if row.tree is None else (row.digest, msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...]))
+
+    def list(self, wanted: Wanted = Wanted()) -> tuple[Run, ...]:
+        """Runs, newest first."""
+        found = _chosen(wanted).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(wanted.limit)
+        with self._database.read() as connection:
+            return tuple(_RUN.decode(row.document) for row in connection.execute(found))
+
+    def under_way(self) -> tuple[Run, ...]:
+        """Runs of which no end is known."""
+        with self._database.read() as connection:
+            found = connection.execute(select(runs.c.document).where(runs.c.state == "running"))
+            return tuple(_RUN.decode(row.document) for row in found)
+
+    def that_made(self, model: str, number: int) -> tuple[Run, ...]:
+        """The runs within which a version was packed, oldest first."""
+        made = (run_versions.c.model == model) & (run_versions.c.number == number)
+        found = select(runs.c.document).join(run_versions, run_versions.c.run == runs.c.id).where(made)
+        with self._database.read() as connection:
+            return tuple(_RUN.decode(row.document) for row in connection.execute(found.order_by(runs.c.started_at)))
+
+    def _row(self, which: str) -> Row[Any]:
+        newest_first = select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        with self._database.read() as connection:
+            row = connection.execute(newest_first.where(runs.c.name == which).limit(1)).one_or_none()
+            if row is not None:
+                return row
+            beginning = newest_first.where(runs.c.id.startswith(which, autoescape=True)).limit(3)
+            rows = connection.execute(beginning).all() if which else []
+            if len(rows) == 1 or (rows and any(row.id == which for row in rows)):
+                return next((row for row in rows if row.id == which), rows[0])
+            known = [row.id for row in rows] or [row.id for row in connection.execute(newest_first.limit(3))]
+        raise RunNotFound(which, known, several=len(rows) > 1)
+
+
+def _columns(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "state": run.outcome.state,
+        "started_at": run.started_at,
+        "document": msgspec.msgpack.encode(run),
+    }
+
+
+def _values(run: Run) -> Iterator[dict[str, Any]]:
+    for name, value in run.params.items():
+        yield {"run": run.id, "kind": "param", "name": name, "text": str(value), "number": _number(value)}
+    for name, metric in run.metrics.items():
+        yield {"run": run.id, "kind": "metric", "name": name, "text": repr(metric.last), "number": _number(metric.last)}
+    for name, text in run.tags.items():
+        yield {"run": run.id, "kind": "tag", "name": name, "text": text, "number": None}
+
+
+def _number(value: Any) -> float | None:
+    """As a number that a database can compare.
+
+    >>> _number("0.5"), _number(True), _number("six"), _number(float("nan"))
+    (0.5, 1.0, None, None)
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _data(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
+    known = (dataset_versions.c.dataset, dataset_versions.c.number)
+    for text in dict.fromkeys((*run.data.versions, *run.data.declared)):
+        ref = Ref.parse(text)
+        row = {"run": run.id, "dataset": ref.model, "number": ref.version, "was_read": text in run.data.versions}
+        if connection.execute(select(*known).where(known[0] == ref.model, known[1] == ref.version)).first():
+            yield row
+
+
+def _made(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
+    known = (versions.c.model, versions.c.number)
+    for text in run.versions:
+        ref = Ref.parse(text)
+        if connection.execute(select(*known).where(known[0] == ref.model, known[1] == ref.version)).first():
+            yield {"run": run.id, "model": ref.model, "number": ref.version}
+
+
+def _chosen(wanted: Wanted) -> Select[Any]:
+    found = select(runs.c.document)
+    if wanted.name is not None:
+        found = found.where(runs.c.name == wanted.name)
+    if wanted.state is not None:
+        found = found.where(runs.c.state == wanted.state)
+    for condition in wanted.where:
+        found = found.where(exists().where(run_values.c.run == runs.c.id, condition.holds()))
+    for name, text in (wanted.tags or {}).items():
+        is_it = (run_values.c.kind == "tag") & (run_values.c.name == name) & (run_values.c.text == text)
+        found = found.where(exists().where(run_values.c.run == runs.c.id, is_it))
+    if wanted.data is not None:
+        found = found.where(
+            exists().where(run_data.c.run == runs.c.id, *_is(wanted.data, run_data.c.dataset, run_data))
+        )
+    if wanted.version is not None:
+        of = _is(wanted.version, run_versions.c.model, run_versions)
+        found = found.where(exists().where(run_versions.c.run == runs.c.id, *of))
+    return found
+
+
+def _is(text: str, name: Any, table: Any) -> list[ColumnElement[bool]]:
+    ref = Ref.parse(text)
+    if ref.alias is not None:
+        raise InvalidRequest(f"{text!r}: write NAME or NAME@NUMBER to search for runs")
+    return [name == ref.model, *([table.c.number == ref.version] if ref.version is not None else [])]

@@ -1,0 +1,1 @@
+"""What goes into the training program's own process. It imports the standard library and nothing else."""

@@ -1,0 +1,186 @@
+"""The code as it is when a run begins: commit, and what differs from it, kept as a patch and files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelyard.bundle import secrets
+from modelyard.bundle.git import run_git, without_credentials
+from modelyard.domain.run import CodeState
+
+PATCH = "code/changes.patch"
+UNTRACKED = "code/untracked"
+LOADED = "code/loaded"
+FILE_BYTES = 4 << 20
+TOTAL_BYTES = 64 << 20
+SCANNED_BYTES = 1 << 20
+MOST_FILES = 2000
+
+_PARTS = re.compile(rb"(?m)^(?=diff --git )")
+_ADDRESS_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_OPTION = re.compile(r"(?i)^--?[\w-]*(password|passwd|secret|token|api[-_]?key|credential)[\w-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is said of the code, and the files of it, by where they go among the files of the run."""
+
+    state: CodeState
+    root: Path | None
+    files: dict[str, bytes]
+
+
+def look(folder: Path) -> Kept:
+    """The repository that `folder` lies in, as it is now.
+
+    What git ignores is left out. So is what is too large or looks like a secret, and the state says so. Without a
+    repository, or without git, nothing is known.
+    """
+    top = run_git(folder, "rev-parse", "--show-toplevel")
+    if top is None:
+        return Kept(CodeState(), None, {})
+    root = Path(top.decode().rstrip("\n"))
+    commit = run_git(root, "rev-parse", "--verify", "HEAD")
+    branch = run_git(root, "symbolic-ref", "--short", "HEAD")
+    remote = run_git(root, "remote", "get-url", "origin")
+    keeping = _Keeping()
+    changed = _names(run_git(root, "diff", "--name-only", "-z", "HEAD")) if commit else []
+    if changed:
+        keeping.keep_patch(run_git(root, "diff", "--binary", "--no-color", "--no-ext-diff", "HEAD"))
+    untracked = _names(run_git(root, "ls-files", "-z", "--others", "--exclude-standard"))
+    if commit is None:
+        untracked += _names(run_git(root, "ls-files", "-z"))
+    keeping.keep_files(root, UNTRACKED, untracked)
+    state = CodeState(
+        commit=commit.decode().strip() if commit else None,
+        branch=branch.decode().strip() if branch else None,
+        remote=without_credentials(remote.decode().strip()) if remote else None,
+        folder=_below(folder, root),
+        changed=tuple(sorted(changed)),
+        untracked=tuple(sorted(name for name in untracked if name not in keeping.left_out)),
+        left_out=keeping.left_out,
+    )
+    return Kept(state, root, keeping.files)
+
+
+def loaded(root: Path, paths: Iterable[Path]) -> Kept:
+    """Files of code that a program without a repository ran, kept by their place below `root`, those outside apart."""
+    keeping, names = _Keeping(), []
+    for path in sorted(set(paths)):
+        inside = path.is_relative_to(root)
+        name = str(path.relative_to(root)) if inside else f"outside/{path.name}"
+        keeping.keep_file(path, LOADED, name)
+        names.append(name)
+    state = CodeState(loaded=tuple(name for name in names if name not in keeping.left_out), left_out=keeping.left_out)
+    return Kept(state, None, keeping.files)
+
+
+class _Keeping:
+    """Collects what may be kept, and why the rest may not."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.left_out: dict[str, str] = {}
+        self._bytes = 0
+
+    def keep_patch(self, patch: bytes | None) -> None:
+        """The parts of a patch, file by file."""
+        if patch is None:
+            self.left_out["changes"] = "git did not give them in time"
+            return
+        kept = [part for part in _PARTS.split(patch) if part and self._may_keep(_patched(part), part, ".patch")]
+        if kept:
+            self.files[PATCH] = b"".join(kept)
+
+    def keep_files(self, root: Path, place: str, names: Sequence[str]) -> None:
+        """Files below `root`."""
+        for name in names[:MOST_FILES]:
+            self.keep_file(root / name, place, name)
+        for name in names[MOST_FILES:]:
+            self.left_out[name] = f"more than {MOST_FILES} files are in no commit"
+
+    def keep_file(self, path: Path, place: str, name: str) -> None:
+        """One file, a link as what it leads to."""
+        try:
+            size = path.stat().st_size
+            if size > FILE_BYTES:
+                self.left_out[name] = f"{size} bytes; at most {FILE_BYTES} of a file are kept"
+                return
+            content = path.read_bytes()
+        except OSError as error:
+            self.left_out[name] = f"cannot be read: {error.strerror}"
+            return
+        if self._may_keep(name, content, path.suffix):
+            self.files[f"{place}/{name}"] = content
+
+    def _may_keep(self, name: str, content: bytes, suffix: str) -> bool:
+        if self._bytes + len(content) > TOTAL_BYTES:
+            self.left_out[name] = f"more than {TOTAL_BYTES} bytes of code are not kept"
+            return False
+        secret = _secret_in(content, suffix)
+        if secret:
+            self.left_out[name] = secret
+            return False
+        self._bytes += len(content)
+        return True
+
+
+def _secret_in(content: bytes, suffix: str) -> str:
+    if len(content) > SCANNED_BYTES or b"\0" in content[:8192]:
+        return ""
+    found = secrets.scan(content, suffix=suffix)
+    return f"line {found[0].line} looks like a secret ({found[0].kind})" if found else ""
+
+
+def _patched(part: bytes) -> str:
+    r"""The file that a part of a patch is about.
+
+    >>> _patched(b"diff --git a/x/train.py b/x/train.py\nindex 1..2\n")
+    'x/train.py'
+    """
+    return part.partition(b"\n")[0].decode("utf-8", "replace").rpartition(" b/")[2]
+
+
+def _names(raw: bytes | None) -> list[str]:
+    return [name.decode("utf-8", "surrogateescape") for name in (raw or b"").split(b"\0") if name]
+
+
+def _below(folder: Path, root: Path) -> str:
+    place = folder.resolve()
+    return str(place.relative_to(root.resolve())) if place.is_relative_to(root.resolve()) else "."
+
+
+def shown_command(command: Sequence[str]) -> tuple[str, ...]:
+    """The words of a command without what looks like a secret.
+
+    >>> shown_command(["train.py", "--api-key", "abc", "--token=abc", "pg://me:word@db/x", "--depth", "6"])
+    ('train.py', '--api-key', '***', '--token=***', 'pg://***@db/x', '--depth', '6')
+    """
+    words: list[str] = []
+    for word in command:
+        if words and _SECRET_OPTION.match(words[-1]) and "=" not in words[-1] and not word.startswith("-"):
+            words.append("***")
+        elif _SECRET_OPTION.match(word) and "=" in word:
+            words.append(f"{word.partition('=')[0]}=***")
+        else:
+            words.append(_ADDRESS_USER.sub("***@", word))
+    return tuple(words)
+
+
+def write(kept: Kept, files: Path) -> None:
+    """Put the files of the code among the files of the run."""
+    for name, content in kept.files.items():
+        target = files / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def restored(files: Path, target: Path) -> None:
+    """Copy what was in no commit back over a checked-out tree."""
+    for place in (UNTRACKED, LOADED):
+        if (files / place).is_dir():
+            shutil.copytree(files / place, target, dirs_exist_ok=True)
