@@ -417,6 +417,9 @@ def _texts(array: Any, name: str) -> Array:
         gone = _gone(array)
         if gone is not None:
             index[gone] = len(known) - 1
+        # However often a word is used, it stands in the stream once.
+        sizes = np.array([0 if word is None else len(word) for word in known], np.int64)
+        _check_texts(int(sizes[index].sum()))
         picked: Array = known[index]
         return picked
     if text == "string_view":
@@ -429,7 +432,11 @@ def _texts(array: Any, name: str) -> Array:
 def _check_views(array: Any) -> None:
     """Views may all show the same long text."""
     views = _plain_views(array)
-    if int(views[:, 0].astype(np.int64).sum()) > LARGEST:
+    _check_texts(int(views[:, 0].astype(np.int64).sum()))
+
+
+def _check_texts(size: int) -> None:
+    if size > LARGEST:
         raise TooLarge(f"the texts of an Arrow column have more than {LARGEST} bytes; send fewer rows a request")
 
 

@@ -268,6 +268,19 @@ def test_little_that_unpacks_to_much_is_refused_before_it_is_unpacked() -> None:
             assert pa.default_memory_pool().bytes_allocated() <= before
 
 
+def test_a_long_text_that_all_rows_share_is_counted_for_each() -> None:
+    words = pa.array(["x" * 100_000])
+    for rows, taken in ((10, True), (1000, False)):
+        shared = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int8()), words)
+        body = stream(pa.table({"text": shared}))
+        if taken:
+            assert arrow.read_request(body, TableReader(SERIES)).frame.rows == rows
+        else:
+            with pytest.raises(TooLarge, match="the texts of an Arrow column have more than"):
+                arrow.read_request(body, TableReader(SERIES))
+            assert decode.describe("arrow", body, b"") == []
+
+
 def test_rows_that_take_no_bytes_are_counted() -> None:
     endless = pa.RecordBatch.from_arrays([pa.nulls(arrow.MOST_CELLS + 1)], names=["x"])
     schema = TableReader(Schema("dataframe", (Column("x", Kind.FLOAT64, True, "float64"),), ()))
