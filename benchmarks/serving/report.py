@@ -94,8 +94,11 @@ class Report:
             lines += ["", *measured_table(self.measured)]
         if self.goals:
             lines += ["", *goals_table(self.goals), ""]
-        short = [goal for goal in self.goals if not goal.met and goal.explains]
-        lines += [f"{goal.scenario}, {goal.what}: {goal.explains}" for goal in short]
+        missed: dict[str, list[str]] = {}
+        for goal in self.goals:
+            if not goal.met and goal.explains:
+                missed.setdefault(goal.explains, []).append(f"{goal.scenario}, {goal.what}")
+        lines += [f"{'; '.join(goals)}: {explains}" for explains, goals in missed.items()]
         lines += self.notes
         lines += [f"not measured: {name}: {reason}" for name, reason in self.missing.items()]
         return "\n".join(lines)
