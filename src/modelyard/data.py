@@ -198,8 +198,7 @@ def checkout(
     """
     with _opened(home) as (_, datasets):
         version = datasets.version(ref)
-        with unwatched():
-            check_out(datasets.tree(version.ref), Path(directory), datasets.store, tell)
+        check_out(datasets.tree(version.ref), Path(directory), datasets.store, tell)
         current.tell(checkout=version.ref)
         return version
 
@@ -318,7 +317,8 @@ def _opened(home: str | Path | Home | None) -> Iterator[tuple[Home, Datasets]]:
     database = Database(place.database)
     datasets = Datasets(place, database)
     try:
-        yield place, datasets
+        with unwatched():
+            yield place, datasets
     finally:
         datasets.close()
         database.close()

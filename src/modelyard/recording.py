@@ -21,19 +21,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from modelyard.domain.names import check_name
 from modelyard.domain.run import Outcome, Value
 from modelyard.errors import InvalidRequest
 from modelyard.home import Home
-from modelyard.registry import Version
 from modelyard.runs import current
-from modelyard.runs.beginning import Asked, begin, declare
 from modelyard.runs.folder import RunFolder
 from modelyard.runs.inside import watching
 from modelyard.runs.output import Output, Tee
-from modelyard.runs.yard import opened
+
+if TYPE_CHECKING:
+    from modelyard.registry import Version
 
 LONGEST_TEXT = 1000
 """Letters of a parameter that are kept."""
@@ -162,16 +162,9 @@ class ActiveRun:
             DatasetNotFound, VersionNotFound: there is no such version.
             DataDamaged: its content is not what was stored.
         """
-        from modelyard.datasets.checkout import check_out
-
         folder = self._open()
-        with watching.unwatched(), opened(folder.home) as yard:
-            version = yard.datasets.version(ref)
-            place = folder.path / "data" / version.dataset / str(version.number)
-            if not place.exists():
-                check_out(yard.datasets.tree(version.ref), place, yard.datasets.store)
-                folder.tell(checkout=version.ref)
-        return place
+        with watching.unwatched():
+            return _checked_out(folder, ref)
 
     def pack(self, estimator: Any, *, sample: Any, name: str | None = None, **options: Any) -> Version:
         """Pack a model as the next version of the model `name`, by default of the run's own name; see `my.pack`."""
@@ -180,6 +173,8 @@ class ActiveRun:
         return pack(estimator, sample=sample, name=name or self.name, home=self._open().home, **options)
 
     def _begin(self) -> None:
+        from modelyard.runs.beginning import Asked, begin
+
         home = Home.locate(self._home)
         command = getattr(sys, "orig_argv", sys.argv)
         folder = begin(home, Asked(self.name, command, self._data, self._tags, self._note))
@@ -197,10 +192,8 @@ class ActiveRun:
         self._folder, self._is_joined, self._clock = folder, True, time.monotonic()
         current.enter(folder)
         with watching.unwatched():
-            if self._data:
-                with opened(folder.home) as yard:
-                    for ref in declare(yard, self._data):
-                        folder.tell(declared=ref)
+            for ref in _declared(folder, self._data) if self._data else ():
+                folder.tell(declared=ref)
             folder.tell(name=self.name)
             if self._note:
                 folder.tell(note=self._note)
@@ -243,6 +236,27 @@ def run(
         InvalidRequest: the name cannot be one.
     """
     return ActiveRun(name, data=data, params=params, tags=tags, note=note, home=home)
+
+
+def _declared(folder: RunFolder, data: Sequence[str]) -> tuple[str, ...]:
+    from modelyard.runs.beginning import declare
+    from modelyard.runs.yard import opened
+
+    with opened(folder.home) as yard:
+        return declare(yard, data)
+
+
+def _checked_out(folder: RunFolder, ref: str) -> Path:
+    from modelyard.datasets.checkout import check_out
+    from modelyard.runs.yard import opened
+
+    with opened(folder.home) as yard:
+        version = yard.datasets.version(ref)
+        place = folder.path / "data" / version.dataset / str(version.number)
+        if not place.exists():
+            check_out(yard.datasets.tree(version.ref), place, yard.datasets.store)
+            folder.tell(checkout=version.ref)
+    return place
 
 
 def _param(value: Any) -> Value:

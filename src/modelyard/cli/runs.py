@@ -101,7 +101,9 @@ def files(
         found = yard.runs.run(run)
         stored = yard.runs.files(found.id)
         if stored is None:
-            raise Rejected(f"run {found.id} is under way; its files are kept when it ends")
+            raise Rejected(
+                f"run {found.id} has no files: it is {found.outcome.state}, and they are kept when a run ends"
+            )
         tree = read_tree(*stored, yard.datasets.store)
         check_out(tree, directory, yard.datasets.store)
         document = {"id": found.id, "digest": stored[0], "directory": str(directory), "files": len(tree.entries)}

@@ -110,6 +110,12 @@ class Runs:
                     connection.execute(insert(table), rows)
             return True
 
+    def give_up(self, run: Run) -> bool:
+        """Keep what is known of a run whose files are gone; False where its end is known."""
+        with self._database.write() as connection:
+            mine = (runs.c.id == run.id) & (runs.c.state == "running")
+            return connection.execute(update(runs).where(mine).values(_columns(run))).rowcount > 0
+
     def run(self, which: str) -> Run:
         """The run of that id, or of the only id that begins so; for a name, the newest run of it.
 
@@ -119,7 +125,10 @@ class Runs:
         return _RUN.decode(self._row(which).document)
 
     def files(self, which: str) -> tuple[str, tuple[bytes, ...]] | None:
-        """Digest of the list of a run's files, and the chunks that it is in; None while it runs. Raises as `run`."""
+        """Digest of the list of a run's files, and the chunks it is in; None where none are kept, as while it runs.
+
+        Raises as `run` does.
+        """
         row = self._row(which)
         return None if row.tree is None else (row.digest, msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...]))
 

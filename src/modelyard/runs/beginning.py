@@ -39,7 +39,7 @@ def begin(home: Home, asked: Asked) -> RunFolder:
     with opened(home) as yard:
         declared = declare(yard, asked.data)
         here = Path.cwd()
-        kept = repository.look(here)
+        kept = repository.look(here, besides=yard.home.path)
         now = datetime.now(UTC)
         run = Run(
             id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",

@@ -8,17 +8,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 from modelyard.bundle import secrets
 from modelyard.bundle.git import run_git, without_credentials
+from modelyard.bundle.memo import Memo
 from modelyard.domain.run import CodeState
 
 PATCH = "code/changes.patch"
 UNTRACKED = "code/untracked"
 LOADED = "code/loaded"
-FILE_BYTES = 4 << 20
-TOTAL_BYTES = 64 << 20
-SCANNED_BYTES = 1 << 20
-MOST_FILES = 2000
+FILE_BYTES = 1 << 20
+TOTAL_BYTES = 32 << 20
+MOST_FILES = 500
+_SCANS = Memo("secret-scans")
 
 _PARTS = re.compile(rb"(?m)^(?=diff --git )")
 _ADDRESS_USER = re.compile(r"(?<=://)[^/@\s]+@")
@@ -34,11 +37,11 @@ class Kept:
     files: dict[str, bytes]
 
 
-def look(folder: Path) -> Kept:
+def look(folder: Path, besides: Path | None = None) -> Kept:
     """The repository that `folder` lies in, as it is now.
 
-    What git ignores is left out. So is what is too large or looks like a secret, and the state says so. Without a
-    repository, or without git, nothing is known.
+    What git ignores and what lies in `besides` is left out. So is what is too large or looks like a secret, and the
+    state says so. Without a repository, or without git, nothing is known.
     """
     top = run_git(folder, "rev-parse", "--show-toplevel")
     if top is None:
@@ -54,6 +57,7 @@ def look(folder: Path) -> Kept:
     untracked = _names(run_git(root, "ls-files", "-z", "--others", "--exclude-standard"))
     if commit is None:
         untracked += _names(run_git(root, "ls-files", "-z"))
+    untracked = [name for name in untracked if besides is None or not (root / name).is_relative_to(besides)]
     keeping.keep_files(root, UNTRACKED, untracked)
     state = CodeState(
         commit=commit.decode().strip() if commit else None,
@@ -92,7 +96,8 @@ class _Keeping:
         if patch is None:
             self.left_out["changes"] = "git did not give them in time"
             return
-        kept = [part for part in _PARTS.split(patch) if part and self._may_keep(_patched(part), part, ".patch")]
+        parts = [part for part in _PARTS.split(patch) if part]
+        kept = [part for part in parts if self._may_keep(_patched(part), part, ".patch")]
         if kept:
             self.files[PATCH] = b"".join(kept)
 
@@ -107,17 +112,17 @@ class _Keeping:
         """One file, a link as what it leads to."""
         try:
             size = path.stat().st_size
-            if size > FILE_BYTES:
-                self.left_out[name] = f"{size} bytes; at most {FILE_BYTES} of a file are kept"
-                return
-            content = path.read_bytes()
+            content = b"" if size > FILE_BYTES else path.read_bytes()
         except OSError as error:
             self.left_out[name] = f"cannot be read: {error.strerror}"
             return
-        if self._may_keep(name, content, path.suffix):
+        if self._may_keep(name, content, path.suffix, size):
             self.files[f"{place}/{name}"] = content
 
-    def _may_keep(self, name: str, content: bytes, suffix: str) -> bool:
+    def _may_keep(self, name: str, content: bytes, suffix: str, size: int | None = None) -> bool:
+        if (size or len(content)) > FILE_BYTES:
+            self.left_out[name] = f"{size or len(content)} bytes; at most {FILE_BYTES} of a file are kept"
+            return False
         if self._bytes + len(content) > TOTAL_BYTES:
             self.left_out[name] = f"more than {TOTAL_BYTES} bytes of code are not kept"
             return False
@@ -130,10 +135,17 @@ class _Keeping:
 
 
 def _secret_in(content: bytes, suffix: str) -> str:
-    if len(content) > SCANNED_BYTES or b"\0" in content[:8192]:
+    """Why `content` may not be kept, or nothing. It is slow to find out, and remembered by the content's digest."""
+    if b"\0" in content[:8192]:
         return ""
+    question = f"{blake3(content).hexdigest()} {suffix}"
+    known = _SCANS.get(question)
+    if isinstance(known, str):
+        return known
     found = secrets.scan(content, suffix=suffix)
-    return f"line {found[0].line} looks like a secret ({found[0].kind})" if found else ""
+    said = f"line {found[0].line} looks like a secret ({found[0].kind})" if found else ""
+    _SCANS.put(question, said)
+    return said
 
 
 def _patched(part: bytes) -> str:

@@ -6,7 +6,8 @@ import fcntl
 import gzip
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from modelyard.bundle.git import run_git
 from modelyard.datasets.scan import find
 from modelyard.datasets.snapshot import store_tree, take
 from modelyard.domain.environment import Environment
-from modelyard.domain.run import CodeState, Outcome, Read, Run
+from modelyard.domain.run import CodeState, Outcome, Process, Read, Run
 from modelyard.errors import EnvironmentFailed, ModelyardError
 from modelyard.home import Home
 from modelyard.runs import machine, reads, repository
@@ -53,14 +54,19 @@ def end(folder: RunFolder, outcome: Outcome, seconds: float | None, *, pid: int 
 
 
 def recover(home: Home) -> tuple[str, ...]:
-    """Take in the runs of this machine whose processes have died; gives their ids."""
+    """Take in the runs of this machine whose processes have died.
+
+    Returns:
+        Their ids. Folders that were left of other runs are removed.
+    """
     done = []
     with opened(home) as yard:
-        for run in yard.runs.under_way():
+        under_way = yard.runs.under_way()
+        for run in under_way:
             folder = RunFolder.of(yard.home, run.id)
-            if _is_over(run, folder):
-                ship(yard, folder)
+            if _is_over(run, folder) and _taken_in(yard, folder, run):
                 done.append(run.id)
+        _sweep(yard.home, {run.id for run in under_way})
     return tuple(done)
 
 
@@ -68,10 +74,31 @@ def _is_over(run: Run, folder: RunFolder) -> bool:
     if not machine.is_gone(run.process):
         return False
     try:
-        child = msgspec.json.decode((folder.path / "process.json").read_bytes(), type=type(run.process))
-    except OSError:
-        return folder.path.exists()
-    return machine.is_gone(child) and folder.path.exists()
+        child = msgspec.json.decode((folder.path / "process.json").read_bytes(), type=Process)
+    except OSError:  # it never started, or the run had no process but its own
+        return True
+    return machine.is_gone(child)
+
+
+def _taken_in(yard: Yard, folder: RunFolder, run: Run) -> bool:
+    if not folder.path.exists():
+        return yard.runs.give_up(replace(run, outcome=_LOST))
+    try:
+        ship(yard, folder)
+    except (ModelyardError, OSError, msgspec.MsgspecError) as error:
+        sys.stderr.write(f"modelyard: run {run.id} cannot be taken in from {folder.path}: {error}\n")
+        return False
+    return True
+
+
+def _sweep(home: Home, under_way: Collection[str]) -> None:
+    """Remove folders that a killed process left after its run was stored, or before it was known."""
+    for path in home.runs.iterdir():
+        if path.name not in under_way:
+            with suppress(OSError, msgspec.MsgspecError):
+                folder = RunFolder(path)
+                if _is_over(folder.begun(), folder):
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def ship(yard: Yard, folder: RunFolder) -> Run:
