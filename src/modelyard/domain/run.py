@@ -93,7 +93,9 @@ class DataUse:
     versions: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     other_files: int = 0
-    watched: Literal["whole program", "since the run began", "not watched"] = "not watched"
+    watched: Literal[
+        "whole program", "only the Python programs that it started", "since the run began", "not watched"
+    ] = "not watched"
     unseen: tuple[str, ...] = ()
 
     @property

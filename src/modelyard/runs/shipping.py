@@ -190,7 +190,11 @@ def _tracked(places: Places) -> frozenset[str]:
 def _watched(folder: RunFolder, found: reads.Opened) -> Any:
     if not found.begun:
         return "not watched"
-    return "whole program" if (folder.path / "process.json").exists() else "since the run began"
+    if not (folder.path / "process.json").exists():
+        return "since the run began"
+    first = msgspec.json.decode((folder.path / "process.json").read_bytes(), type=Process)
+    is_seen = (folder.path / f"opened-{first.pid}.jsonl").exists()
+    return "whole program" if is_seen else "only the Python programs that it started"
 
 
 def _notes(facts: dict[str, Any], found: reads.Opened, code: CodeState) -> Iterable[str]:

@@ -55,7 +55,7 @@ def test_a_block_that_raises_is_a_failed_run_and_the_error_goes_on(
 def test_of_the_files_that_are_read_versions_others_and_own_ones_are_told_apart(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         Path(f"{name}.csv").write_text(f"{name}\n1\n")
-    my.data.snapshot(["one.csv", "two.csv"], "numbers")
+    my.data.snapshot(["one.csv", "two.csv"], "numbers", profile=False)
     Path("copy").mkdir()
     Path("copy", "renamed.csv").write_text("one\n1\n")
     with my.run("toy") as run:
@@ -78,9 +78,9 @@ def test_of_the_files_that_are_read_versions_others_and_own_ones_are_told_apart(
 def test_files_of_several_versions_are_taken_for_the_one_that_has_most_of_them(tmp_path: Path) -> None:
     for day in "abc":
         Path(f"{day}.csv").write_text(day)
-    my.data.snapshot("*.csv", "days")
+    my.data.snapshot("*.csv", "days", profile=False)
     Path("c.csv").write_text("changed")
-    my.data.snapshot("*.csv", "days")
+    my.data.snapshot("*.csv", "days", profile=False)
     my.data.checkout("days@1", "old")
     with my.run("toy") as run:
         assert [Path("old", f"{day}.csv").read_text() for day in "abc"] == list("abc")
