@@ -196,6 +196,7 @@ def test_another_version_of_a_dependency_gives_other_answers_and_is_blamed(yard:
 
 def test_a_what_if_run_that_changes_nothing_says_so_but_proves_nothing(yard: Yard) -> None:
     report = verify(yard.bundle, "weather@1", home=yard.home, overrides=[f"{PACKAGE}==1.0"], python=yard.python())
+    assert [(one.stage, one.reason) for one in report.stages if not one.passed] == []
     assert (report.passed, report.proves) == (True, False)
 
 

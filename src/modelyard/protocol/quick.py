@@ -85,8 +85,9 @@ class QuickReader:
         self._rows: msgspec.json.Decoder[PlainRows] | None = None
         self._tensors: msgspec.json.Decoder[Tensors] | None = None
         self._heads: msgspec.json.Decoder[Tensors] | None = None
-        if flat or self._width:
+        if self._width or (flat and (self._unnamed or all(map(can_be_member, self._names)))):
             self._rows = msgspec.json.Decoder(_rows_type(schema, kinds, self._width, self._unnamed))
+        if flat or self._width:
             self._tensors = msgspec.json.Decoder(_tensors_type(schema, kinds))
             self._heads = msgspec.json.Decoder(_tensors_type(schema, None))
         self._matrix_dtype = columns[0].kind.numpy.newbyteorder("<") if self._width else None
@@ -216,6 +217,15 @@ class _RowColumns(Mapping[str, Vector]):
 
     def __len__(self) -> int:
         return len(self.readers)
+
+
+def can_be_member(name: str) -> bool:
+    """Whether msgspec takes it as the name of a member: as JSON writes it, without escapes.
+
+    >>> can_be_member("Zürich (CH)"), can_be_member('a "quoted" name')
+    (True, False)
+    """
+    return not any(character in '"\\' or character < " " for character in name)
 
 
 def _width(schema: Schema) -> int:

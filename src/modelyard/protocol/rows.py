@@ -13,7 +13,7 @@ from modelyard.domain.schema import Output, PerSchema, Schema
 from modelyard.errors import InvalidRequest
 from modelyard.protocol import jsontext
 from modelyard.protocol.oip import read_output
-from modelyard.protocol.quick import PlainRows
+from modelyard.protocol.quick import PlainRows, can_be_member
 from modelyard.protocol.table import Call, Source, TableReader
 from modelyard.protocol.values import class_key, shown, write_values
 
@@ -134,7 +134,7 @@ _writers = PerSchema(_Writers)
 
 def _object(name: str, members: Sequence[str]) -> Callable[..., Any]:
     """What makes a JSON object with these members of their values, in order."""
-    if len(set(members)) < len(members):
+    if len(set(members)) < len(members) or not all(map(can_be_member, members)):
         return lambda *values: dict(zip(members, values, strict=True))
     fields = [(f"member{at}", Any) for at in range(len(members))]
     names = {f"member{at}": member for at, member in enumerate(members)}

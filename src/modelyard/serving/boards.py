@@ -272,6 +272,14 @@ def living(boards: Boards, alive: Callable[[int], bool] = is_alive) -> frozenset
     return frozenset(pid for pid in known if alive(pid))
 
 
+def silent(boards: Boards, alive: Callable[[int], bool] = is_alive) -> frozenset[int]:
+    """The process ids of workers that live and have put up no board yet."""
+    if boards.crew is None:
+        return frozenset()
+    known = {board.pid for board in boards.workers}
+    return frozenset(pid for pid in boards.crew.pids if pid not in known and alive(pid))
+
+
 def with_gone(retired: Retired, gone: Iterable[Board]) -> Retired:
     """The retired counts with those of more workers that are gone."""
     for board in gone:

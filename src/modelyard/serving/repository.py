@@ -27,6 +27,7 @@ MOST_SECONDS = 600.0
 """How long an order may take whose caller names no deadline."""
 
 _LOOK_SECONDS = 0.05
+_NOTHING_YET = -1
 
 _log = logging.getLogger("modelyard.serving")
 
@@ -177,8 +178,10 @@ class Repository:
         self.publish()
         there = boards.read_all(self.folder)
         alive = boards.living(there)
-        return [
+        told = [
             Told(board.orders, next((one for one in board.status.deployments if one.name == name), None))
             for board in there.workers
             if board.pid in alive
         ]
+        # Who has only just been started may have read the orders as they were before, and has told nothing yet.
+        return told + [Told(_NOTHING_YET, None)] * len(boards.silent(there))

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 import wire_samples
 from modelyard.domain.checks import check
 from modelyard.domain.frame import Frame
-from modelyard.domain.schema import Accepts, Column, Kind, Schema
+from modelyard.domain.schema import Accepts, Column, Kind, Output, Schema
 from modelyard.errors import ModelyardError
 from modelyard.protocol import oip, rows
 from modelyard.protocol.quick import MOST_COLUMNS, QuickReader
-from modelyard.protocol.table import TableReader
+from modelyard.protocol.table import Source, TableReader
 
 LIMITS = Schema(
     "dataframe",
@@ -168,3 +168,17 @@ def test_a_matrix_is_read_in_one_go() -> None:
     assert read is not None
     np.testing.assert_array_equal(read[0]["X"].values, [[1, 2.5, np.nan], [4, 5, 6]])
     assert QuickReader(wire_samples.ARRAY).rows(b'{"rows": [[1, 2]]}') is None
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash", "line\nbreak", "", "雪", "a b", "\x7f"])
+def test_any_name_can_be_that_of_a_column_an_output_or_a_class(name: str) -> None:
+    proba = Output("p" + name, Kind.FLOAT64, "probability", "predict_proba", shape=(2,), classes=(name, "other"))
+    schema = Schema("dataframe", (Column(name, Kind.FLOAT64, True, "float64"),), (proba,))
+    reader = TableReader(schema)
+    call = rows.read_request(json.dumps({"rows": [{name: 1.5}]}).encode(), reader)
+    assert call.frame[name].values.tolist() == [1.5]
+    answers = {proba.name: np.array([[0.25, 0.75]])}
+    written = json.loads(rows.write_response(answers, schema, Source("m", 1, "id", 1)))
+    assert written["rows"][0][proba.name] == {name: 0.25, "other": 0.75}
+    tensor = {"name": name, "datatype": "FP64", "shape": [1], "data": [1.5]}
+    assert oip.read_request(json.dumps({"inputs": [tensor]}).encode(), reader).frame[name].values.tolist() == [1.5]
