@@ -107,11 +107,18 @@ class Connections:
     def drain(self) -> None:
         """Close those that have waited for nothing for a moment, and each of the others after its answer."""
         self.draining = True
-        self.close_idle(_LINGER_SECONDS)
+        self._close_silent()
 
-    def close_idle(self, seconds: float = 0.0) -> None:
-        """Close those that have waited for nothing for so long."""
-        since = time.monotonic() - seconds
+    def let_go(self) -> None:
+        """Have clients come to another process: now where they are silent, else with the next answer.
+
+        A client that asked a moment ago may be asking again just now, and would find its connection closed.
+        """
+        self.surplus = len(self.open)
+        self._close_silent()
+
+    def _close_silent(self) -> None:
+        since = time.monotonic() - _LINGER_SECONDS
         for connection in list(self.open):
             connection.close_if_idle(since)
 

@@ -332,12 +332,13 @@ class _Worker:
         if plane.generation >= 0 and plane.settle(0.0) and self._listens():
             self._telling.publish()  # the board must be there before it is counted
             self._slot.state = State.SERVING
+            self._connections.surplus = 0
             self._accepting.start()
             return
         now = time.monotonic_ns()
         if any(other.serves(now) for other in self._others):
             self._accepting.stop()
-            self._connections.close_idle()  # they are in better hands there
+            self._connections.let_go()  # they are in better hands there
         elif time.monotonic() - self._began >= UNHEARD_SECONDS:
             self._accepting.start()
 

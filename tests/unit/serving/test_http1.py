@@ -233,6 +233,24 @@ def test_a_surplus_connection_is_kept_while_more_has_come_on_it() -> None:
     run(story())
 
 
+def test_clients_are_let_go_at_once_where_they_are_silent_and_else_with_their_next_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story() -> None:
+        connections, echo = Connections(), Echo()
+        client, wire = connected(echo, connections)
+        connections.let_go()
+        assert not wire.closed, "its request may be on the way"
+        client.data_received(written("GET", "/"))
+        assert (wire.answers()[0].headers["connection"], wire.closed) == ("close", True)
+        monkeypatch.setattr(http1, "_LINGER_SECONDS", 0.0)
+        _, silent = connected(echo, connections)
+        connections.let_go()
+        assert silent.closed
+
+    run(story())
+
+
 def test_draining_closes_idle_connections_and_the_others_after_their_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         connections, echo = Connections(), Echo(hold=True)
