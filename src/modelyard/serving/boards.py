@@ -92,12 +92,16 @@ class Retired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Crew(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process that starts the workers tells: who lives, how many there should be, and what happened."""
+    """What the process that starts the workers tells: who lives, how many there should be, and what happened.
+
+    `starting` are those on their way, who are not counted while others serve.
+    """
 
     pid: int
     started: float
     wanted: int
     pids: tuple[int, ...]
+    starting: tuple[int, ...] = ()
     restarts: int = 0
     reason: str = ""
 
@@ -272,12 +276,10 @@ def living(boards: Boards, alive: Callable[[int], bool] = is_alive) -> frozenset
     return frozenset(pid for pid in known if alive(pid))
 
 
-def silent(boards: Boards, alive: Callable[[int], bool] = is_alive) -> frozenset[int]:
-    """The process ids of workers that live and have put up no board yet."""
-    if boards.crew is None:
-        return frozenset()
-    known = {board.pid for board in boards.workers}
-    return frozenset(pid for pid in boards.crew.pids if pid not in known and alive(pid))
+def all_living(boards: Boards, alive: Callable[[int], bool] = is_alive) -> frozenset[int]:
+    """As `living`, with those on their way, and with those that have put up no board yet."""
+    starting = () if boards.crew is None else (*boards.crew.pids, *boards.crew.starting)
+    return living(boards, alive) | frozenset(pid for pid in starting if alive(pid))
 
 
 def with_gone(retired: Retired, gone: Iterable[Board]) -> Retired:

@@ -177,11 +177,12 @@ class Repository:
             return [Told(self.plane.orders.revision, self.plane.only(name))]
         self.publish()
         there = boards.read_all(self.folder)
-        alive = boards.living(there)
+        alive = boards.all_living(there)
         told = [
             Told(board.orders, next((one for one in board.status.deployments if one.name == name), None))
             for board in there.workers
             if board.pid in alive
         ]
         # Who has only just been started may have read the orders as they were before, and has told nothing yet.
-        return told + [Told(_NOTHING_YET, None)] * len(boards.silent(there))
+        silent = alive - {board.pid for board in there.workers}
+        return told + [Told(_NOTHING_YET, None)] * len(silent)

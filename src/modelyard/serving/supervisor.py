@@ -331,6 +331,7 @@ class Supervisor:
             started=self._started,
             wanted=len(self._workers),
             pids=tuple(worker.pid for worker in counted),
+            starting=tuple(worker.pid for worker in alive if worker not in counted),
             restarts=self._restarts,
             reason="; ".join(filter(None, map(_trouble, self._workers))),
         )

@@ -312,13 +312,13 @@ class _Worker:
             self._orphaned = self._telling.alone = True
             threading.Thread(target=_end_at_last, daemon=True).start()
             self._stop.set()
+        self._parts.repository.look()  # before it answers, it follows the orders there are
         if not self._stop.is_set():
             self._take_part()
         if now - self._swept >= SWEEP_SECONDS:
             self._swept = now
             self._connections.sweep()
             self._connections.surplus = self._accepting.too_many() if self._slot.state == State.SERVING else 0
-        self._parts.repository.look()
         shown = self._changed()
         if shown != self._shown or now - self._telling.published >= self._telling.pause:
             self._shown = shown

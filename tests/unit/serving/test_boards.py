@@ -23,6 +23,7 @@ from modelyard.serving.boards import (
     Merged,
     Retired,
     VersionFacts,
+    all_living,
     combine,
     is_alive,
     living,
@@ -33,7 +34,6 @@ from modelyard.serving.boards import (
     read_all,
     read_status,
     retire,
-    silent,
 )
 from modelyard.serving.meters import KEPT_CLOSED, Meter, Meters, MeterSnapshot
 from modelyard.serving.status import DeploymentStatus, PlaneStatus, State, VersionStatus
@@ -287,9 +287,9 @@ def test_who_lives() -> None:
     boards = Boards(workers=(board(0), board(1), board(2)), crew=Crew(pid=1, started=0, wanted=3, pids=(100, 101)))
     assert living(boards, lambda pid: pid != 101) == {100}
     assert living(msgspec.structs.replace(boards, crew=None), lambda pid: True) == {100, 101, 102}
-    crew = Crew(pid=1, started=0, wanted=3, pids=(100, 103, 104))
-    assert silent(msgspec.structs.replace(boards, crew=crew), lambda pid: pid != 104) == {103}
-    assert silent(msgspec.structs.replace(boards, crew=None)) == frozenset()
+    crew = Crew(pid=1, started=0, wanted=4, pids=(100, 103), starting=(101, 104))
+    assert all_living(msgspec.structs.replace(boards, crew=crew), lambda pid: pid != 104) == {100, 101, 103}
+    assert all_living(msgspec.structs.replace(boards, crew=None), lambda pid: True) == {100, 101, 102}
 
 
 def test_every_life_has_a_name_of_its_own() -> None:
