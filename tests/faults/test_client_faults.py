@@ -193,6 +193,9 @@ async def _flood(server: ServingProcess, clients: int, calls: int, what: bytes) 
             found.append(Outcome(int(head.split()[1]), time.monotonic() - begun, head.lower()))
             [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
             await reader.readexactly(int(length.split(b":")[1]))
+            if b"connection: close" in found[-1].head:  # a fuller worker lets it go to another one
+                writer.close()
+                reader, writer = await asyncio.open_connection(*server.address)
         writer.close()
         return found
 
