@@ -16,7 +16,8 @@ def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--home", str(home)], capture_output=True, text=True, timeout=220, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["version"] == "flights-delay@1"
+    assert (told["dataset"], told["version"]) == ("flights@1", "flights-delay@1")
+    assert told["metrics"]["auc"] > 0.6
     assert told["parity"]["passed"]
     assert (told["requests"], told["failed"], told["records"]) == (400, 0, 400)
     assert 350 < told["labels"] <= 400

@@ -78,7 +78,9 @@ def _facts(summary: Summary) -> dict[str, str]:
     failed = f"{summary.failed} failed" + (f" (first: {summary.first_error})" if summary.first_error else "")
     short = f"{summary.digest[:19]}…"
     p50, p99 = summary.latency_p50_ms, summary.latency_p99_ms
+    metrics = "  ".join(f"{name} {value:.3f}" for name, value in summary.metrics.items())
     return {
+        "data": f"{summary.dataset}, read by run {summary.run}: {metrics}",
         "version": f"{summary.version}  {short}  runtime {summary.runtime}, trained on {summary.trained_on} flights",
         "requests": f"{summary.requests}, {failed}; {summary.requests_per_second:.0f} a second, one after the other",
         "latency": f"median {p50:.2f} ms, 99 % within {p99:.2f} ms, seen by the client",

@@ -15,6 +15,7 @@ from statistics import median, quantiles
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.console import Console
 
 from modelyard.errors import Conflict, Failed, ParityFailed
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MODEL = "flights-delay"
 MARKER = ".modelyard-demo"
+PROJECT = "project"
+DATA = "data/flights.parquet"
 FIRST_LIVE_DAY = "2013-03-01"
 START_SECONDS = 60.0
 
@@ -38,6 +41,9 @@ START_SECONDS = 60.0
 class Summary:
     """What the demo prints at the end. Latencies in milliseconds, as the client saw them."""
 
+    dataset: str
+    run: str
+    metrics: dict[str, float]
     version: str
     digest: str
     runtime: str
@@ -80,6 +86,59 @@ def step(console: Console, text: str) -> Iterator[list[str]]:
         yield said
     result = f": {' '.join(said)}" if said else ""
     console.print(f"[green]✓[/] [dim]{perf_counter() - start:6.1f} s[/]  {text}{result}", soft_wrap=True)
+
+
+def snapshot(past: pd.DataFrame, home: Home, console: Console) -> str:
+    """Make a project beside the registry: the training program and its data, which becomes ``flights@1``."""
+    from modelyard import data
+    from modelyard.demo import training
+
+    project = home.path / PROJECT
+    (project / "data").mkdir(parents=True)
+    shutil.copyfile(training.__file__, project / "train.py")
+    past.to_parquet(project / DATA)
+    with step(console, "make a version of the data") as said:
+        made = data.snapshot(project / DATA, "flights", key=["flight_id"], home=home)
+        said.append(f"{made.ref}, {len(past)} flights, {made.version.bytes / 1e6:.1f} MB")
+    return made.ref
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A recorded run of the training program, and the version that it made."""
+
+    id: str
+    made: str
+    metrics: dict[str, float]
+
+
+def trained(home: Home, dataset: str, console: Console) -> Trained:
+    """Run the training program as a recorded run, as a user would.
+
+    Raises:
+        Failed: when the program does.
+    """
+    command = [sys.executable, "-P", "-m", "modelyard.cli.app", "train", "--data", dataset, "--json", "--"]
+    environment = {
+        **os.environ,
+        "MODELYARD_HOME": str(home.path),
+        "GIT_CEILING_DIRECTORIES": str(home.path),  # the project is nobody's repository, wherever the demo is run
+    }
+    with step(console, "train on January and February, recorded; pack what came of it") as said:
+        done = subprocess.run(
+            [*command, sys.executable, "train.py"],
+            cwd=home.path / PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise Failed(f"the training program failed: {done.stderr.strip()[-500:]}")
+        run = msgspec.json.decode(done.stdout)["run"]
+        metrics = {name: metric["last"] for name, metric in run["metrics"].items()}
+        said.append(f"{run['versions'][0]}, AUC {metrics['auc']:.3f} on the last week, held back")
+    return Trained(run["id"], run["versions"][0], metrics)
 
 
 def prove(registry: Registry, version: Version, console: Console) -> ParityReport:
@@ -220,8 +279,6 @@ def tell(
 ) -> None:
     """Play the story on an empty `home`, at most `limit` flights; `done` is called while everything is still up."""
     from modelyard.demo import flights as data
-    from modelyard.demo.training import train
-    from modelyard.packing import pack
     from modelyard.registry import Registry
 
     begin = perf_counter()
@@ -230,12 +287,10 @@ def tell(
         past = data.between(flights, "2013-01-01", FIRST_LIVE_DAY)
         live = data.between(flights, FIRST_LIVE_DAY, _after(weeks)).head(limit or len(flights))
         said.append(f"{len(past)} to train on, {len(live)} to come")
-    with step(console, "train on January and February"):
-        pipeline = train(past)
-    with step(console, "pack schema, golden set, compiled form, environment, code") as said:
-        version = pack(pipeline, sample=past[data.FEATURES], name=MODEL, home=home)
-        said.append(f"{version.ref}, runtime {version.runtime}")
+    dataset = snapshot(past, home, console)
+    run = trained(home, dataset, console)
     with Registry.open(home) as registry:
+        version = registry.version(run.made)
         report = prove(registry, version, console)
         with services(home, port, console) as there:
             put_to_work(registry, version, there.data.url, console)
@@ -250,6 +305,9 @@ def tell(
             }
             done(
                 Summary(
+                    dataset=dataset,
+                    run=run.id,
+                    metrics=run.metrics,
                     version=version.ref,
                     digest=version.digest,
                     runtime=version.runtime,

@@ -59,7 +59,7 @@ def _besides(entry: Mapping[str, str]) -> Iterator[str]:
     if "host" in entry:
         yield f"it asked for the address of {entry['host']}"
     if "unseen" in entry:
-        yield f"it loaded {entry['unseen']}, which opens files past Python"
+        yield f"it loaded {entry['unseen']}, which may have opened files unseen"
     if "program" in entry:
         yield f"it started {entry['program']}"
 

@@ -1,13 +1,14 @@
 """Notes which files a process opens for reading, and what else its results depend on, as far as a process can know.
 
-It sees what goes through Python: ``open``, ``os.open``, ``sqlite3.connect``, name look-ups and started programs. What a
-compiled library opens by itself is not seen. Every file is noted when it is opened first, before anything is read, so
-that the notes outlive a process that is killed.
+It sees what goes through Python: ``open``, ``os.open``, ``sqlite3.connect``, name look-ups and started programs; and
+what some libraries are asked to read with compiled code (`libraries`). What others open by themselves is not seen.
+Every file is noted when it is opened first, before anything is read: the notes outlive a process that is killed.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import json
 import os
 import platform
@@ -23,20 +24,8 @@ _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/", "/lib/", "/lib64/", "/u
 _CODE = (".py", ".pyc", ".so", ".pyd", ".pth", ".pyi")
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _SETTINGS = (".config", ".local", ".cache/matplotlib", ".cache/fontconfig", ".cache/modelyard", ".cache/uv", ".netrc")
-UNSEEN_READERS = frozenset(
-    {
-        "duckdb",
-        "polars",
-        "deltalake",
-        "h5py",
-        "netCDF4",
-        "pyarrow.csv",
-        "pyarrow.dataset",
-        "pyarrow.feather",
-        "pyarrow.parquet",
-    }
-)
-"""Modules that open files with code of their own, past Python."""
+UNSEEN_READERS = frozenset({"cv2", "duckdb", "h5py", "netCDF4", "polars", "rasterio", "tables", "tensorflow"})
+"""Modules that open files with code of their own, past Python, and are not seen by `libraries` either."""
 
 
 class _Watch:
@@ -75,8 +64,24 @@ def begin(folder: str, *, whole_process: bool = False) -> None:
         _watch.is_hooked = True
         sys.addaudithook(_hook)
         random.seed = _remembered(random.seed)
+        libraries = _libraries()
+        libraries.begin(libraries.Eyes(_saw, _missed))
     if whole_process:
         atexit.register(_tell, os.getpid())
+
+
+def _libraries() -> Any:
+    """The file beside this one: found as this was, whether or not Modelyard can be imported."""
+    name = "modelyard.runs.inside.libraries"
+    if name not in sys.modules:
+        place = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libraries.py")
+        spec = importlib.util.spec_from_file_location(name, place)
+        if spec is None or spec.loader is None:
+            raise ImportError(name)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
 def end() -> None:
@@ -221,9 +226,26 @@ def _started(args: tuple[Any, ...]) -> None:
 
 
 def _imported(args: tuple[Any, ...]) -> None:
-    if args[0] in UNSEEN_READERS and args[0] not in _watch.noted:
-        _watch.noted.add(args[0])
-        _note({"unseen": args[0]})
+    if args[0] in UNSEEN_READERS:
+        _note_unseen(args[0])
+
+
+def _note_unseen(name: str) -> None:
+    if name not in _watch.noted:
+        _watch.noted.add(name)
+        _note({"unseen": name})
+
+
+def _saw(path: str) -> None:
+    """A library is about to read this file."""
+    if _watch.journal >= 0 and not _depth():
+        _opened((path, None, os.O_RDONLY))
+
+
+def _missed(name: str) -> None:
+    """A library is about to read what cannot be known."""
+    if _watch.journal >= 0 and not _depth():
+        _note_unseen(name)
 
 
 def _shell(_args: tuple[Any, ...]) -> None:
