@@ -25,6 +25,7 @@ from modelyard.datasets.scan import Found, find
 from modelyard.datasets.seen import Seen
 from modelyard.datasets.snapshot import Taken, Tell, require_unchanged, silent, store_tree, take
 from modelyard.domain.names import check_name
+from modelyard.domain.removal import Removal
 from modelyard.home import Home
 from modelyard.registry.database import Database
 from modelyard.registry.datasets import Datasets, DatasetVersion, Draft
@@ -42,6 +43,7 @@ __all__ = [
     "diff",
     "newest",
     "profile",
+    "removed",
     "show",
     "snapshot",
     "snapshot_delta",
@@ -269,6 +271,16 @@ def versions(name: str, *, home: str | Path | Home | None = None) -> tuple[Datas
     """
     with _opened(home) as (_, datasets):
         return datasets.versions(name)
+
+
+def removed(name: str, *, home: str | Path | Home | None = None) -> tuple[Removal, ...]:
+    """Versions of a dataset that there were, in the order in which they were removed: who, when and why.
+
+    Raises:
+        DatasetNotFound: there is no such dataset.
+    """
+    with _opened(home) as (_, datasets):
+        return datasets.removed(name)
 
 
 def newest(*, home: str | Path | Home | None = None) -> tuple[DatasetVersion, ...]:

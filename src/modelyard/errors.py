@@ -3,8 +3,8 @@
 ::
 
     ModelyardError
-    ├── NotFound       ModelNotFound, VersionNotFound, AliasNotFound, DeploymentNotFound, DatasetNotFound,
-    │                  RunNotFound, PredictionNotFound
+    ├── NotFound       ModelNotFound, VersionNotFound (VersionRemoved), AliasNotFound, DeploymentNotFound,
+    │                  DatasetNotFound, RunNotFound (RunRemoved), PredictionNotFound
     ├── Conflict       NameTaken, StillReferenced
     ├── Rejected       the caller asked for something that cannot be done as asked
     │   ├── InvalidInput      rows, columns or values that do not fit the schema
@@ -54,6 +54,15 @@ class VersionNotFound(NotFound):
         super().__init__(f"{model!r} has no version {wanted}; {known}")
 
 
+class VersionRemoved(VersionNotFound):
+    """There was such a version, and somebody removed it. `removal` says when, who and why, as one sentence."""
+
+    def __init__(self, model: str, number: int, removal: str, newest: Sequence[int] = ()) -> None:
+        super().__init__(model, number, newest)
+        known = f"newest: {', '.join(map(str, newest))}" if newest else "it has no other version"
+        self.args = (f"{removal}; {known}",)
+
+
 class AliasNotFound(NotFound):
     """No such alias of a model that does exist."""
 
@@ -93,6 +102,14 @@ class RunNotFound(NotFound):
             super().__init__(f"no run {which!r}; {f'newest: {known}' if known else 'no run is recorded yet'}")
 
 
+class RunRemoved(RunNotFound):
+    """There was such a run, and somebody removed it. `removal` says when, who and why, as one sentence."""
+
+    def __init__(self, which: str, removal: str) -> None:
+        super().__init__(which)
+        self.args = (removal,)
+
+
 class PredictionNotFound(NotFound):
     """No record under that prediction id."""
 
@@ -106,7 +123,11 @@ class NameTaken(Conflict):
 
 
 class StillReferenced(Conflict):
-    """Something refers to what was to be removed."""
+    """Something refers to what was to be removed. `references` says what, one line each."""
+
+    def __init__(self, what: str, references: Sequence[str]) -> None:
+        self.what, self.references = what, tuple(references)
+        super().__init__(f"{what} is not removed, since it is referred to:\n  " + "\n  ".join(references))
 
 
 class Rejected(ModelyardError):

@@ -139,3 +139,18 @@ def test_a_truncated_file_is_refused_and_nothing_is_registered(terminal: Termina
 
 def test_a_file_that_does_not_exist_is_wrong_usage(terminal: Terminal, tmp_path: Path) -> None:
     assert terminal("import", str(tmp_path / "nothing.zip")).exit_code == 2
+
+
+@pytest.mark.usefixtures("two_versions")
+def test_a_version_is_removed_unless_something_refers_to_it(terminal: Terminal) -> None:
+    terminal("alias", "toy", "champion", "1")
+    refused = terminal("remove", "toy@1", "--why", "old", "--yes", "--json")
+    assert refused.exit_code == 4
+    assert "toy@champion" in json.loads(refused.stderr)["references"][0]
+    assert terminal("remove", "toy@2", "--why", "old").exit_code == 2, "nobody can be asked"
+    assert terminal.json("remove", "toy@2", "--why", "wrong labels", "--yes")["removed"][0]["ref"] == "toy@2"
+    assert "wrong labels" in terminal("removed").stdout
+    assert "toy@2 was removed" in terminal("list", "toy").stdout
+    assert "toy@2 was removed" in terminal("show", "toy").stdout
+    gone = terminal("show", "toy@2")
+    assert (gone.exit_code, "wrong labels" in gone.stderr) == (3, True)

@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "alias": ("registry", "Point an alias at a version; show aliases and their history."),
     "export": ("registry", "Write a version's bundle as one file."),
     "import": ("registry", "Register a bundle from a file or directory."),
+    "remove": ("removing", "Remove versions or runs that nothing refers to."),
+    "removed": ("removing", "What was removed, when, by whom and why."),
     "serve": ("serve", "Serve one version, with no control plane."),
     "up": ("up", "Start the control plane and the data plane on this machine."),
     "deploy": ("deploy", "Put a version behind a deployment, once it is proven."),

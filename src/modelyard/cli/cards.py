@@ -83,6 +83,8 @@ def print_model(described: dict[str, Any]) -> None:
     put(versions_table(described["versions"]))
     for alias, number in described["aliases"].items():
         out.print(f"{described['model']}@{alias} points at {described['model']}@{number}")
+    for removal in described["removed"]:
+        out.print(str(removal), markup=False)
 
 
 def print_version(described: dict[str, Any]) -> None:

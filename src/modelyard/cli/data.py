@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelyard.datasets.differing import DataDiff
     from modelyard.datasets.facts import Profile, TableFacts
     from modelyard.datasets.snapshot import Tell
+    from modelyard.domain.removal import Removal
 
 _COMMONEST = 4
 
@@ -119,7 +120,9 @@ def list_(
 
     with reported_errors(as_json):
         found = data.newest() if name is None else data.versions(name)
-        emit({"versions": [_facts(each) for each in found]}, as_json, lambda: _print_versions(found))
+        gone = () if name is None else data.removed(name)
+        document = {"versions": [_facts(each) for each in found], **({} if name is None else {"removed": gone})}
+        emit(document, as_json, lambda: _print_versions(found, gone))
 
 
 @data_app.command()
@@ -281,10 +284,12 @@ def _size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def _print_versions(found: tuple[DatasetVersion, ...]) -> None:
+def _print_versions(found: tuple[DatasetVersion, ...], gone: tuple[Removal, ...]) -> None:
     from modelyard.cli.cards import moment, put, table
 
-    if not found:
+    for removal in gone:
+        out.print(str(removal), markup=False)
+    if not found and not gone:
         out.print("no dataset has a version yet: modelyard data snapshot PATH --name NAME", markup=False)
         return
     rows = [
@@ -299,7 +304,8 @@ def _print_versions(found: tuple[DatasetVersion, ...]) -> None:
         ]
         for each in found
     ]
-    put(table(["version", "made", "files", "size", "rows", "digest", "note"], rows))
+    if rows:
+        put(table(["version", "made", "files", "size", "rows", "digest", "note"], rows))
 
 
 def _print_version(version: DatasetVersion, profile: Profile) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from modelyard.errors import Conflict, Failed, ModelyardError, NotFound, Rejected, Unavailable
+from modelyard.errors import Conflict, Failed, ModelyardError, NotFound, Rejected, StillReferenced, Unavailable
 
 EXIT_CODES: dict[type[ModelyardError], int] = {
     NotFound: 3,
@@ -55,7 +55,9 @@ def reported_errors(as_json: bool) -> Iterator[None]:
             traceback.print_exc()
         code = next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
         if as_json:
-            document = {"error": str(error), "kind": type(error).__name__, "exit_code": code}
+            document: dict[str, Any] = {"error": str(error), "kind": type(error).__name__, "exit_code": code}
+            if isinstance(error, StillReferenced):
+                document["references"] = error.references
             sys.stderr.write(msgspec.json.encode(document).decode() + "\n")
         else:
             err.print(f"[bold red]error:[/] {_escape(str(error))}")

@@ -10,6 +10,7 @@ import typer
 from modelyard.cli.output import Json, emit, out, reported_errors
 
 if TYPE_CHECKING:
+    from modelyard.domain.removal import Removal
     from modelyard.registry import Model, Registry, Version
 
 app = typer.Typer()
@@ -30,7 +31,9 @@ def list_(
             emit({"models": models}, as_json, lambda: _print_models(models))
         else:
             rows = [_facts(registry, version) for version in registry.versions(model)]
-            emit({"model": model, "versions": rows}, as_json, lambda: _print_versions(rows))
+            gone = registry.removed(model)
+            document = {"model": model, "versions": rows, "removed": gone}
+            emit(document, as_json, lambda: _print_versions(rows, gone))
 
 
 @app.command()
@@ -175,7 +178,13 @@ def _describe_version(registry: Registry, version: Version) -> dict[str, Any]:
 def _describe_model(registry: Registry, name: str) -> dict[str, Any]:
     rows = [_facts(registry, version) for version in registry.versions(name)]
     history = registry.alias_history(name)
-    return {"model": name, "versions": rows, "aliases": registry.aliases(name), "alias_history": history}
+    return {
+        "model": name,
+        "versions": rows,
+        "aliases": registry.aliases(name),
+        "alias_history": history,
+        "removed": registry.removed(name),
+    }
 
 
 def _print_models(models: tuple[Model, ...]) -> None:
@@ -196,10 +205,12 @@ def _print_models(models: tuple[Model, ...]) -> None:
     put(table(["model", "versions", "newest", "aliases"], rows))
 
 
-def _print_versions(rows: list[dict[str, Any]]) -> None:
+def _print_versions(rows: list[dict[str, Any]], gone: tuple[Removal, ...]) -> None:
     from modelyard.cli.cards import put, versions_table
 
     put(versions_table(rows))
+    for removal in gone:
+        out.print(str(removal), markup=False)
 
 
 def _alias_line(model: str, change: Any) -> str:

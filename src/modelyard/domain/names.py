@@ -1,7 +1,8 @@
-"""Names: of models, versions, aliases and deployments."""
+"""Names: of models, versions, aliases and deployments, and of every kind of thing that is kept."""
 
 import re
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast, get_args
 
 from modelyard.errors import InvalidRequest
 
@@ -63,3 +64,40 @@ class Ref:
         if self.version is not None:
             return f"{self.model}@{self.version}"
         return f"{self.model}@{self.alias}" if self.alias else self.model
+
+
+Kind: TypeAlias = Literal["model", "data", "run"]
+"""What can be named: a version of a model, a version of data, a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a user writes where a version of a model, a version of data or a run may be meant.
+
+    ``flights-delay@3`` is a version of a model, ``data:flights@1`` one of data, ``run:20260412-081503-9f2c11`` a run;
+    ``model:flights-delay@3`` says what goes without saying.
+
+    >>> Named.parse("flights-delay@3")
+    Named(kind='model', which='flights-delay@3')
+    >>> str(Named.parse("data:flights@1")), str(Named.parse("model:flights-delay@3"))
+    ('data:flights@1', 'flights-delay@3')
+    """
+
+    kind: Kind
+    which: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Named":
+        """Read ``[model:|data:|run:]REF``; what REF names is looked up by whoever keeps that kind.
+
+        Raises:
+            InvalidRequest: there is no such kind, or nothing follows it.
+        """
+        before, colon, rest = text.partition(":")
+        kind, which = (before, rest) if colon else ("model", text)
+        if kind not in get_args(Kind) or not which:
+            raise InvalidRequest(f"{text!r} names nothing: write NAME@3, data:NAME@3 or run:ID")
+        return cls(cast(Kind, kind), which)
+
+    def __str__(self) -> str:
+        return self.which if self.kind == "model" else f"{self.kind}:{self.which}"

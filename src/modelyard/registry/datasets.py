@@ -18,8 +18,10 @@ from modelyard.datasets.packs import FolderPacks, Place
 from modelyard.datasets.store import ChunkStore
 from modelyard.datasets.tree import Tree
 from modelyard.domain.names import Ref, check_name
-from modelyard.errors import DatasetNotFound, InvalidRequest, VersionNotFound
+from modelyard.domain.removal import Removal
+from modelyard.errors import DatasetNotFound, InvalidRequest, VersionNotFound, VersionRemoved
 from modelyard.home import Home
+from modelyard.registry import removals
 from modelyard.registry.database import Database
 from modelyard.registry.tables import chunks, dataset_versions, datasets
 
@@ -116,7 +118,8 @@ class Datasets:
             is_new = row is None
             if row is None:
                 newest = select(func.coalesce(func.max(dataset_versions.c.number), 0))
-                number = connection.execute(newest.where(dataset_versions.c.dataset == name)).scalar_one() + 1
+                given = connection.execute(newest.where(dataset_versions.c.dataset == name)).scalar_one()
+                number = max(given, removals.highest(connection, "data", name)) + 1
                 values = {"dataset": name, "number": number, "digest": digest, **_values(draft)}
                 connection.execute(insert(dataset_versions).values(values))
                 row = connection.execute(select(dataset_versions).where(same)).one()
@@ -170,6 +173,16 @@ class Datasets:
             wanted = select(dataset_versions).where(dataset_versions.c.dataset == name)
             return tuple(_version(row) for row in connection.execute(wanted.order_by(dataset_versions.c.number)))
 
+    def removed(self, name: str) -> tuple[Removal, ...]:
+        """Versions of the dataset that there were, in the order in which they were removed.
+
+        Raises:
+            DatasetNotFound: there is no such dataset.
+        """
+        with self._database.read() as connection:
+            _require(connection, name)
+            return removals.all_of(connection, "data", name)
+
     def newest(self) -> tuple[DatasetVersion, ...]:
         """The newest version of every dataset, by name."""
         last = select(dataset_versions.c.dataset, func.max(dataset_versions.c.number).label("number"))
@@ -189,6 +202,9 @@ class Datasets:
             row = connection.execute(asked.limit(1)).one_or_none()
             if row is None:
                 newest = [found.number for found in connection.execute(ordered.limit(3))]
+                gone = None if number is None else removals.of_version(connection, "data", name, number)
+                if gone is not None and number is not None:
+                    raise VersionRemoved(name, number, str(gone), newest)
                 raise VersionNotFound(name, number or "newest", newest)
             return row
 

@@ -16,8 +16,17 @@ from modelyard.bundle.layout import Bundle, open_bundle
 from modelyard.domain.manifest import RuntimeName
 from modelyard.domain.names import Ref, check_name
 from modelyard.domain.parity import ParityReport
-from modelyard.errors import AliasNotFound, BundleRefused, InvalidRequest, ModelNotFound, VersionNotFound
+from modelyard.domain.removal import Removal
+from modelyard.errors import (
+    AliasNotFound,
+    BundleRefused,
+    InvalidRequest,
+    ModelNotFound,
+    VersionNotFound,
+    VersionRemoved,
+)
 from modelyard.home import Home
+from modelyard.registry import removals
 from modelyard.registry.database import Database
 from modelyard.registry.store import BundleStore, FolderStore
 from modelyard.registry.tables import alias_changes, aliases, models, reports, versions
@@ -126,7 +135,8 @@ class Registry:
             row = connection.execute(select(versions).where(same)).one_or_none()
             if row is None:
                 newest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.model == name)
-                number = connection.execute(newest).scalar_one() + 1
+                given = max(connection.execute(newest).scalar_one(), removals.highest(connection, "model", name))
+                number = given + 1
                 connection.execute(insert(versions).values(number=number, **_facts(bundle)))
                 row = connection.execute(select(versions).where(same)).one()
         return self._version(row)
@@ -136,6 +146,7 @@ class Registry:
 
         Raises:
             ModelNotFound, VersionNotFound, AliasNotFound: there is none; the message lists what there is.
+            VersionRemoved: there was; the message says who removed it, when and why.
             InvalidRequest: a text that is no reference.
         """
         if isinstance(which, Version):
@@ -155,6 +166,16 @@ class Registry:
             _require_model(connection, model)
             found = select(versions).where(versions.c.model == model).order_by(versions.c.number)
             return tuple(self._version(row) for row in connection.execute(found))
+
+    def removed(self, model: str) -> tuple[Removal, ...]:
+        """Versions of `model` that there were, in the order in which they were removed.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        with self.database.read() as connection:
+            _require_model(connection, model)
+            return removals.all_of(connection, "model", model)
 
     def models(self) -> tuple[Model, ...]:
         """All models, by name."""
@@ -335,6 +356,9 @@ def _find(connection: Connection, ref: Ref) -> Row[Any]:
     wanted = of_model if number is None else of_model.where(versions.c.number == number)
     row = connection.execute(wanted.limit(1)).one_or_none()
     if row is None:
+        gone = None if number is None else removals.of_version(connection, "model", ref.model, number)
+        if gone is not None and number is not None:
+            raise VersionRemoved(ref.model, number, str(gone), _newest(connection, ref.model))
         raise VersionNotFound(ref.model, "newest" if number is None else number, _newest(connection, ref.model))
     return row
 

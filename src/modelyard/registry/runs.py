@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, s
 
 from modelyard.domain.names import Ref
 from modelyard.domain.run import Run, State
-from modelyard.errors import InvalidRequest, RunNotFound
+from modelyard.errors import InvalidRequest, RunNotFound, RunRemoved
+from modelyard.registry import removals
 from modelyard.registry.database import Database
 from modelyard.registry.tables import dataset_versions, run_data, run_values, run_versions, runs, versions
 
@@ -161,6 +162,9 @@ class Runs:
             rows = connection.execute(beginning).all() if which else []
             if len(rows) == 1 or (rows and any(row.id == which for row in rows)):
                 return next((row for row in rows if row.id == which), rows[0])
+            gone = removals.of_run(connection, which)
+            if gone is not None:
+                raise RunRemoved(which, str(gone))
             known = [row.id for row in rows] or [row.id for row in connection.execute(newest_first.limit(3))]
         raise RunNotFound(which, known, several=len(rows) > 1)
 

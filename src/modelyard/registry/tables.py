@@ -171,6 +171,21 @@ chunks = Table(
     Column("size", Integer, nullable=False),
 )
 
+removals = Table(
+    "removals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("number", Integer),
+    Column("digest", String(80), nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("why", String, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("given_up", JSON, nullable=False),
+    Index("ix_removals_thing", "kind", "name", "number"),
+)
+
 runs = Table(
     "runs",
     metadata,

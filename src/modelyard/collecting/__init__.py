@@ -1,0 +1,1 @@
+"""Removing what is no longer wanted, and collecting what nothing refers to."""
