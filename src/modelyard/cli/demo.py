@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def demo(
 
         # Standard output is for the machine when it asked for JSON.
         console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False)
+        for shared in ("MODELYARD_DATABASE_URL", "MODELYARD_OBJECTS_URL"):
+            os.environ.pop(shared, None)  # the story is told in a home of its own, never in a team's registry
 
         def done(summary: Summary) -> None:
             emit(summary, as_json, lambda: _print(summary))

@@ -64,7 +64,7 @@ def _verify(ref: str, overrides: tuple[str, ...], trust_code: bool, *, quiet: bo
                 _require_trust(Path(ref), registry, trust_code)
                 return run(Path(ref), ref, **shared)
             version = registry.version(ref)
-            report = run(version.path, version.ref, digest=version.digest, **shared)
+            report = run(registry.folder(version.digest), version.ref, digest=version.digest, **shared)
             registry.add_report(version, report)
             return report
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.datasets.cutting import MOST
-from modelyard.datasets.packs import Place
+from modelyard.datasets.packs import Place, Reader
 from modelyard.datasets.snapshot import Progress, Tell, silent
 from modelyard.datasets.store import ChunkStore
 from modelyard.datasets.tree import Entry, Tree, below, shown
@@ -22,7 +22,6 @@ from modelyard.errors import DataDamaged, Failed, NameTaken
 
 _TASK_BYTES = 16 * 2**20
 _TASK_FILES = 256
-_THREADS = min(4, os.cpu_count() or 1)
 
 
 def check_out(tree: Tree, directory: Path, store: ChunkStore, tell: Tell = silent) -> None:
@@ -91,7 +90,7 @@ def write_files(entries: Sequence[Entry], folder: str, store: ChunkStore, tell: 
         os.makedirs(parent, exist_ok=True)  # noqa: PTH103
     places = store.index.find({chunk for entry in entries for chunk in entry.content.chunks})
     files, done, total = len(entries), 0, sum(entry.content.size for entry in entries)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="checkout") as pool:
+    with ThreadPoolExecutor(store.packs.readers, thread_name_prefix="checkout") as pool:
         waiting: list[Future[int]] = []
         try:
             waiting = [pool.submit(_write, task, folder, store, places) for task in _tasks(entries, places)]
@@ -145,12 +144,13 @@ def _parts(entry: Entry, places: Mapping[bytes, Place]) -> Iterator[_Part]:
 
 def _write(parts: list[_Part], folder: str, store: ChunkStore, places: Mapping[bytes, Place]) -> int:
     written, buffer = 0, bytearray(MOST)
+    near = store.near(places[chunk] for part in parts for chunk in part.chunks if chunk in places)
     for part in parts:
         descriptor = os.open(below(folder, part.entry.path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             at = part.offset
             for chunk in part.chunks:
-                at += _put(descriptor, _read(part.entry, chunk, store, places, buffer), at)
+                at += _put(descriptor, _read(part.entry, chunk, store, places, buffer, near), at)
         finally:
             os.close(descriptor)
         if part.is_whole and at != part.entry.content.size:
@@ -160,10 +160,10 @@ def _write(parts: list[_Part], folder: str, store: ChunkStore, places: Mapping[b
 
 
 def _read(
-    entry: Entry, chunk: bytes, store: ChunkStore, places: Mapping[bytes, Place], buffer: bytearray
+    entry: Entry, chunk: bytes, store: ChunkStore, places: Mapping[bytes, Place], buffer: bytearray, near: Reader
 ) -> memoryview:
     try:
-        return store.read(chunk, places.get(chunk), buffer)
+        return store.read(chunk, places.get(chunk), buffer, near)
     except DataDamaged as error:
         raise DataDamaged(f"{shown(entry.path)} cannot be given back: {error}") from error
 

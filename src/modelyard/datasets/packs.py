@@ -2,26 +2,34 @@
 
 A pack is ``MYPACK1`` and a line feed, the chunks one after the other, an index (MessagePack: digest, offset, size of
 each), the length of the index (eight bytes, little endian) and the first eight bytes again. It can be read without the
-database. Its name is the BLAKE3 of its index, so that it says what is in it.
+database.
+
+Its name is drawn by lot, 256 bits of it, and never comes again. So a pack that is found to be of no use can be removed
+while others write: whoever stores the same chunks at that moment does so in a pack of another name, which the removal
+cannot meet. A pack is first kept and then made known in the index; a kept pack that no index knows is what a killed
+writer left, or one that is about to become known, and only its age (`Packs.stored`) tells which.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import struct
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 import msgspec
-from blake3 import blake3
 
 from modelyard.errors import DataDamaged
+from modelyard.home import Home
+from modelyard.objects import Objects, Stored, folder_of
 
 MAGIC = b"MYPACK1\n"
 FULL = 64 * 2**20
@@ -51,16 +59,8 @@ class Part:
         self.path.unlink(missing_ok=True)
 
 
-class Packs(Protocol):
-    """Keeps finished packs under their names."""
-
-    def begin(self) -> Part:
-        """A new pack to write, to be handed to `keep`."""
-        ...
-
-    def keep(self, part: Part, name: str) -> None:
-        """Keep the finished pack; when this returns it survives a crash. Keeping the same pack twice is harmless."""
-        ...
+class Reader(Protocol):
+    """Gives chunks back."""
 
     def read(self, place: Place, buffer: memoryview) -> None:
         """Fill `buffer`, which is as long as the chunk, with the bytes there, unchecked.
@@ -70,27 +70,80 @@ class Packs(Protocol):
         """
         ...
 
+
+class Packs(Reader, Protocol):
+    """Keeps finished packs under their names."""
+
+    @property
+    def readers(self) -> int:
+        """How many threads it is worth while to read with."""
+        ...
+
+    def begin(self) -> Part:
+        """A new pack to write, to be handed to `keep`."""
+        ...
+
+    def keep(self, part: Part, name: str) -> None:
+        """Keep the finished pack; when this returns it survives a crash."""
+        ...
+
+    def near(self, places: Iterable[Place]) -> Reader:
+        """What reads these chunks, all of which are about to be read, best: a far store brings them here together."""
+        ...
+
+    def stored(self) -> Iterator[Stored]:
+        """Every pack that is kept, whether an index knows it or not. Those kept meanwhile may be left out."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a pack, for good. One that is not there is none to remove."""
+        ...
+
     def close(self) -> None:
         """Let go of open files."""
         ...
 
 
+class Incoming:
+    """A folder in which packs are written. Safe to use from several threads and processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self) -> Part:
+        """A new file; what killed processes left is removed."""
+        self._sweep()
+        descriptor, path = tempfile.mkstemp(dir=self._folder)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        return Part(os.fdopen(descriptor, "wb", buffering=2**20), Path(path))
+
+    def _sweep(self) -> None:
+        """Remove unfinished packs whose writers are gone: the system took their locks back."""
+        for left in self._folder.iterdir():
+            try:
+                with left.open("rb") as handle:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if os.fstat(handle.fileno()).st_size:
+                        left.unlink()
+            except OSError:  # locked by a living writer, or gone
+                continue
+
+
 class FolderPacks:
     """Packs in a local folder, write-protected. Safe to use from several threads and processes."""
 
+    readers = min(4, os.cpu_count() or 1)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._incoming = folder / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        self._incoming = Incoming(folder / "incoming")
         self._descriptors: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self) -> Part:
         """A new file under ``incoming``; what killed processes left there is removed."""
-        self._sweep()
-        descriptor, path = tempfile.mkstemp(dir=self._incoming)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        return Part(os.fdopen(descriptor, "wb", buffering=2**20), Path(path))
+        return self._incoming.begin()
 
     def keep(self, part: Part, name: str) -> None:
         """To disk, then under its name in one step."""
@@ -125,6 +178,26 @@ class FolderPacks:
         if count != place.size:
             raise DataDamaged(f"the pack {self.locate(place.pack)} is truncated: it ends before byte {sum(place[1:])}")
 
+    def near(self, places: Iterable[Place]) -> FolderPacks:
+        """They are near already."""
+        return self
+
+    def stored(self) -> Iterator[Stored]:
+        """Every pack in the folder."""
+        for file in self.folder.glob("??/*.pack"):
+            try:
+                facts = file.stat()
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            yield Stored(file.stem, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
+
+    def remove(self, name: str) -> None:
+        """Remove a pack; its room is free once no process has it open."""
+        with self._lock:
+            if name in self._descriptors:
+                os.close(self._descriptors.pop(name))
+        self.locate(name).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Close the packs that are open for reading."""
         with self._lock:
@@ -140,16 +213,21 @@ class FolderPacks:
                 os.close(self._descriptors.popitem(last=False)[1])
         return self._descriptors[name]
 
-    def _sweep(self) -> None:
-        """Remove unfinished packs whose writers are gone: the system took their locks back."""
-        for left in self._incoming.iterdir():
-            try:
-                with left.open("rb") as handle:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if os.fstat(handle.fileno()).st_size:
-                        left.unlink()
-            except OSError:  # locked by a living writer, or gone
-                continue
+
+def packs_of(home: Home) -> Packs:
+    """Where the packs of that home are: in the object store of its team, or in its own folder.
+
+    Raises:
+        InvalidRequest: the address of the object store cannot be used.
+    """
+    if home.objects_url is None:
+        return FolderPacks(home.datasets)
+    folder = folder_of(home.objects_url)
+    if folder is not None:
+        return FolderPacks(folder / "datasets")
+    from modelyard.datasets.remote import ObjectPacks
+
+    return ObjectPacks(Objects(home.objects_url), home.cache / "packs")
 
 
 class PackWriter:
@@ -176,7 +254,7 @@ class PackWriter:
     def finish(self) -> Mapping[bytes, Place]:
         """Write the index, keep the pack, and say where its chunks are."""
         index = msgspec.msgpack.encode(self._index)
-        name = blake3(index).hexdigest()
+        name = secrets.token_hex(32)
         self._part.handle.write(index + struct.pack("<Q", len(index)) + MAGIC)
         self._packs.keep(self._part, name)
         return {digest: Place(name, offset, size) for digest, offset, size in self._index}

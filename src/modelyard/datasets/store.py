@@ -9,7 +9,7 @@ from typing import Protocol, Self, TypeAlias
 
 from blake3 import blake3
 
-from modelyard.datasets.packs import Packs, PackWriter, Place
+from modelyard.datasets.packs import Packs, PackWriter, Place, Reader
 from modelyard.datasets.tree import Content
 from modelyard.errors import DataDamaged
 
@@ -43,8 +43,14 @@ class ChunkStore:
         """Those of these chunks that are not stored."""
         return set(digests) - self.index.find(digests).keys()
 
-    def read(self, digest: bytes, place: Place | None, buffer: bytearray | None = None) -> memoryview:
-        """One chunk, checked. It is read into `buffer` where that is long enough.
+    def near(self, places: Iterable[Place]) -> Reader:
+        """What to hand to `read` for these chunks, all of which are about to be read."""
+        return self.packs.near(places)
+
+    def read(
+        self, digest: bytes, place: Place | None, buffer: bytearray | None = None, near: Reader | None = None
+    ) -> memoryview:
+        """One chunk, checked. It is read into `buffer` where that is long enough, from what is `near` if that is given.
 
         Raises:
             DataDamaged: it is gone, or its bytes are not those that were stored; the pack is named.
@@ -54,7 +60,7 @@ class ChunkStore:
         if buffer is None or len(buffer) < place.size:
             buffer = bytearray(place.size)
         raw = memoryview(buffer)[: place.size]
-        self.packs.read(place, raw)
+        (near or self.packs).read(place, raw)
         if blake3(raw).digest() != digest:
             raise DataDamaged(
                 f"the chunk {digest.hex()} in pack {place.pack} at byte {place.offset} is not what was stored"
@@ -64,7 +70,8 @@ class ChunkStore:
     def read_all(self, digests: Sequence[bytes]) -> bytes:
         """These chunks joined; raises as `read` does."""
         places = self.index.find(digests)
-        return b"".join(self.read(digest, places.get(digest)) for digest in digests)
+        near = self.near(places.values())
+        return b"".join(self.read(digest, places.get(digest), near=near) for digest in digests)
 
 
 class ChunkWriter:

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import fcntl
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection, text
 
-from modelyard.errors import Failed, Rejected, Unavailable
+from modelyard.errors import Rejected
+from modelyard.registry.engines import Address, engine_of, reported
+from modelyard.registry.migrating import migrate, revision, too_new
 
-NEWEST = "0004"
-"""The last migration this release knows; kept here so that an up-to-date database opens without Alembic."""
+_STEPS = Path(__file__).parent / "migrations" / "versions"
 
-BUSY_SECONDS = 30.0
+NEWEST = max(file.name[:4] for file in _STEPS.glob("[0-9]*.py"))
+"""The last migration this release knows; told by the files' names, so that one that is up to date needs no Alembic."""
 
 
 class Database:
-    """A database file that is as new as this release. Safe to use from several threads and processes."""
+    """A database that is as new as this release. Safe to use from several threads and processes.
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`, or make it.
+    A SQLite file is made and brought up to date when it is opened. A server is shared, so that there this is done on
+    command only: ``modelyard db upgrade``.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        """Open the SQLite file at a path, or the database that a URL names.
 
         Raises:
-            Failed: the file is not such a database, or cannot be opened.
-            Rejected: it was written by a newer release.
+            Failed: it is not such a database, or refuses.
+            Unavailable: it cannot be reached.
+            Rejected: it was written by a newer release; or it is shared and was not brought up to this one yet.
+            InvalidRequest: the URL is of neither SQLite nor PostgreSQL, or the driver is not installed.
         """
-        self.path = path
-        self._engine = _sqlite(path)
-        self._writer = self._engine.execution_options(begin="IMMEDIATE")
+        self.address = Address.of(place)
+        self._engine = engine_of(self.address)
+        self._writer = self._engine.execution_options(alone=True)
+        self._reader = self._engine
+        self._is_shared = self.address.file is None
+        if self._is_shared:
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         try:
-            with _reported(path):
+            with reported(self.address):
                 self._bring_up_to_date()
         except BaseException:
             self.close()
@@ -42,13 +52,15 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database and changes nothing."""
-        with _reported(self.path), self._engine.connect() as connection:
+        with reported(self.address), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that is alone in writing, and is either kept whole or, on any error, not at all."""
-        with _reported(self.path), self._writer.begin() as connection:
+        with reported(self.address), self._writer.begin() as connection:
+            if self._is_shared:  # somebody may have upgraded it since it was opened
+                self._require_newest(connection.execute(text("select version_num from alembic_version")).scalar())
             yield connection
 
     def close(self) -> None:
@@ -56,16 +68,28 @@ class Database:
         self._engine.dispose()
 
     def _bring_up_to_date(self) -> None:
+        file = self.address.file
         with self._engine.connect() as connection:
-            found = _revision(connection)
+            found = revision(connection)
+        if file is None:
+            return self._require_newest(found)
         if found == NEWEST:
-            return
-        with _alone(self.path.with_name(self.path.name + ".lock")):
+            return None
+        with _alone(file.with_name(file.name + ".lock")):
             self._use_write_ahead_log()
             with self._writer.begin() as connection:
-                found = _revision(connection)
+                found = revision(connection)
                 if found != NEWEST:
-                    migrate(connection, found, self.path)
+                    migrate(connection, found, self.address, NEWEST)
+        return None
+
+    def _require_newest(self, found: str | None) -> None:
+        if found == NEWEST:
+            return
+        if found is not None and found > NEWEST:
+            raise too_new(self.address, found, NEWEST)
+        state = "holds no registry yet" if found is None else f"is at revision {found}; this program needs {NEWEST}"
+        raise Rejected(f"the database {self.address} {state}: run `modelyard db upgrade`")
 
     def _use_write_ahead_log(self) -> None:
         """Readers and the one writer do not wait for each other. The file remembers it."""
@@ -74,63 +98,6 @@ class Database:
             raw.cursor().execute("PRAGMA journal_mode=WAL").fetchone()
         finally:
             raw.close()
-
-
-def migrate(connection: Connection, found: str | None, path: Path) -> None:
-    """Bring the database behind `connection`, at revision `found`, to the newest, in the open transaction."""
-    from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
-        raise Rejected(
-            f"{path.name} was written by a newer Modelyard (revision {found}; this one knows up to {NEWEST}): "
-            "upgrade Modelyard, or use another MODELYARD_HOME"
-        )
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.execute(text("select version_num from alembic_version")).scalar()
-    return found
-
-
-def _sqlite(path: Path) -> Engine:
-    url = URL.create("sqlite+pysqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def _connected(raw: sqlite3.Connection, _record: object) -> None:
-        raw.isolation_level = None  # the driver would begin transactions late and commit before some statements
-        raw.execute("PRAGMA foreign_keys=ON")
-        raw.execute("PRAGMA synchronous=FULL")
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        kind = connection.get_execution_options().get("begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {kind}")
-
-    return engine
-
-
-@contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        if "locked" in str(error.orig):
-            raise Unavailable(f"{path.name} is locked by another process for over {BUSY_SECONDS:.0f} s") from error
-        raise Failed(f"the database {path} cannot be used: {error.orig}") from error
-    except DatabaseError as error:
-        if isinstance(error.orig, sqlite3.DatabaseError) and "not a database" in str(error.orig):
-            raise Failed(f"{path} is not a Modelyard database: {error.orig}") from error
-        raise
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from modelyard.datasets.checkout import read_tree
 from modelyard.datasets.facts import Facts, Profile, decode_facts, encode_facts
-from modelyard.datasets.packs import FolderPacks, Place
+from modelyard.datasets.packs import Place, packs_of
 from modelyard.datasets.store import ChunkStore
 from modelyard.datasets.tree import Tree
 from modelyard.domain.names import Ref, check_name
@@ -95,7 +95,7 @@ class Datasets:
 
     def __init__(self, home: Home, database: Database) -> None:
         self._database = database
-        self.store = ChunkStore(FolderPacks(home.datasets), DatabaseIndex(database))
+        self.store = ChunkStore(packs_of(home), DatabaseIndex(database))
 
     def close(self) -> None:
         """Let go of open files."""

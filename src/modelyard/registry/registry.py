@@ -12,14 +12,13 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from modelyard.bundle.layout import Bundle, open_bundle
+from modelyard.bundle.layout import Bundle
 from modelyard.domain.manifest import RuntimeName
 from modelyard.domain.names import Ref, check_name
 from modelyard.domain.parity import ParityReport
 from modelyard.domain.removal import Removal
 from modelyard.errors import (
     AliasNotFound,
-    BundleRefused,
     InvalidRequest,
     ModelNotFound,
     VersionNotFound,
@@ -28,13 +27,16 @@ from modelyard.errors import (
 from modelyard.home import Home
 from modelyard.registry import removals
 from modelyard.registry.database import Database
-from modelyard.registry.store import BundleStore, FolderStore
+from modelyard.registry.store import BundleStore, store_of
 from modelyard.registry.tables import alias_changes, aliases, models, reports, versions
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One registered version of a model. `path` is the folder that holds its bundle on this machine."""
+    """One registered version of a model.
+
+    `path` is the folder of this machine that its bundle is in, once `Registry.bundle` or `Registry.folder` brought it.
+    """
 
     model: str
     number: int
@@ -104,7 +106,7 @@ class Registry:
             Rejected: it was written by a newer release.
         """
         place = Home.locate(home).create()
-        return cls(place, Database(place.database), FolderStore(place.bundles))
+        return cls(place, Database(place.database), store_of(place))
 
     def close(self) -> None:
         """Close the database. Using the registry after that opens it again."""
@@ -200,11 +202,7 @@ class Registry:
         Raises:
             BundleRefused: the files are not those that were registered.
         """
-        version = self.version(which)
-        try:
-            return open_bundle(version.path, expect_digest=version.digest)
-        except FileNotFoundError as error:
-            raise BundleRefused(f"{version.ref}: its bundle is gone from {version.path}") from error
+        return self._store.open(self.version(which).digest)
 
     def holds(self, digest: str) -> bool:
         """Whether some version here has the bundle of that digest."""
@@ -212,8 +210,13 @@ class Registry:
             return connection.execute(select(versions.c.number).where(versions.c.digest == digest)).first() is not None
 
     def folder(self, digest: str) -> Path:
-        """Where the files of the bundle of that digest lie on this machine."""
-        return self._store.locate(digest)
+        """Where the files of the bundle of that digest lie on this machine, brought here if need be.
+
+        Raises:
+            BundleRefused: they are gone from where they had to be brought from.
+            Unavailable: that place does not answer.
+        """
+        return self._store.fetch(digest)
 
     # aliases ----------------------------------------------------------------------------------------------------------
 
@@ -312,7 +315,7 @@ class Registry:
         return report if report.proves else None
 
     def _version(self, row: Row[Any]) -> Version:
-        folder = self.folder(row.digest)
+        folder = self._store.locate(row.digest)
         return Version(row.model, row.number, row.digest, row.created_at, row.runtime, row.tags, folder)
 
 

@@ -63,7 +63,7 @@ class RunFolder:
     @property
     def home(self) -> Home:
         """The home that the run is recorded in."""
-        return Home(self.path.parents[1])
+        return Home.locate(self.path.parents[1])
 
     @property
     def files(self) -> Path:
