@@ -60,6 +60,7 @@ def build_bundle(
     tolerance: Tolerance | None = None,
     golden_rows: int = 256,
     tags: Mapping[str, str] | None = None,
+    needs: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> layout.Bundle:
     """Pack `estimator` into a bundle at the new folder `into`.
@@ -76,6 +77,7 @@ def build_bundle(
         tolerance: How far answers may be from those recorded now.
         golden_rows: How many rows of the sample the golden set holds, besides edge rows.
         tags: Texts kept with the version.
+        needs: Names of distributions that it needs besides those that it is seen to import.
         progress: Is told what is being done.
 
     Raises:
@@ -95,7 +97,7 @@ def build_bundle(
         made = _compiled(draft, tolerance or Tolerance(), runtime)
         say("writing down code and environment")
         captured = code.capture(draft.saved.references)
-        locked = environment.lock(captured.imports | _needed_by_host(draft))
+        locked = environment.lock(captured.imports | _needed_by_host(draft), needs)
     manifest = Manifest(
         format=FORMAT,
         name=name,

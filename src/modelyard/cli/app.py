@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("registry", "One model or version in full."),
     "alias": ("registry", "Point an alias at a version; show aliases and their history."),
     "export": ("registry", "Write a version's bundle as one file."),
-    "import": ("registry", "Register a bundle from a file or directory."),
+    "import": ("imports", "Register a bundle from a file or directory, or take in what MLflow has."),
     "remove": ("removing", "Remove versions or runs that nothing refers to."),
     "removed": ("removing", "What was removed, when, by whom and why."),
     "serve": ("serve", "Serve one version, with no control plane."),
