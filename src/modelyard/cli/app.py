@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("score", "Predict a whole CSV or Parquet file, streaming."),
     "labels": ("records", "Add the truth for past predictions."),
     "records": ("records", "Query predictions joined with labels, with SQL."),
+    "db": ("db", "The metadata database: show it, bring a team's up to date."),
     "replay": ("records", "Compute one past prediction again and compare."),
 }
 

@@ -11,12 +11,7 @@ from sqlalchemy import Connection, text
 
 from modelyard.errors import Rejected
 from modelyard.registry.engines import Address, engine_of, reported
-from modelyard.registry.migrating import migrate, revision, too_new
-
-_STEPS = Path(__file__).parent / "migrations" / "versions"
-
-NEWEST = max(file.name[:4] for file in _STEPS.glob("[0-9]*.py"))
-"""The last migration this release knows; told by the files' names, so that one that is up to date needs no Alembic."""
+from modelyard.registry.migrating import NEWEST, Upgrade, look, migrate, revision, too_new, upgrade_server
 
 
 class Database:
@@ -80,14 +75,14 @@ class Database:
             with self._writer.begin() as connection:
                 found = revision(connection)
                 if found != NEWEST:
-                    migrate(connection, found, self.address, NEWEST)
+                    migrate(connection, found, self.address)
         return None
 
     def _require_newest(self, found: str | None) -> None:
         if found == NEWEST:
             return
         if found is not None and found > NEWEST:
-            raise too_new(self.address, found, NEWEST)
+            raise too_new(self.address, found)
         state = "holds no registry yet" if found is None else f"is at revision {found}; this program needs {NEWEST}"
         raise Rejected(f"the database {self.address} {state}: run `modelyard db upgrade`")
 
@@ -98,6 +93,21 @@ class Database:
             raw.cursor().execute("PRAGMA journal_mode=WAL").fetchone()
         finally:
             raw.close()
+
+
+def upgrade(place: Path | str) -> Upgrade:
+    """Bring a database to the form that this release needs; an empty one is set up.
+
+    Raises:
+        Rejected: it was written by a newer release.
+        Unavailable, Failed: it cannot be reached, is in use for too long, or refuses.
+    """
+    address = Address.of(place)
+    if address.file is None:
+        return upgrade_server(address)
+    before = look(place).revision
+    Database(place).close()
+    return Upgrade(str(address), before, NEWEST)
 
 
 @contextmanager
