@@ -27,9 +27,8 @@ from modelyard.datasets.snapshot import Taken, Tell, require_unchanged, silent, 
 from modelyard.domain.names import check_name
 from modelyard.domain.removal import Removal
 from modelyard.home import Home
-from modelyard.registry.database import Database
-from modelyard.registry.datasets import Datasets, DatasetVersion, Draft
-from modelyard.runs import current
+from modelyard.registry.dataset_version import DatasetVersion, Draft
+from modelyard.registry.quick_datasets import QuickDatasets
 from modelyard.runs.inside.watching import unwatched
 
 if TYPE_CHECKING:
@@ -198,6 +197,8 @@ def checkout(
         DataDamaged: naming the file whose content is not what was stored.
         Failed: it cannot be written.
     """
+    from modelyard.runs import current
+
     with _opened(home) as (_, datasets):
         version = datasets.version(ref)
         check_out(datasets.tree(version.ref), Path(directory), datasets.store, tell)
@@ -300,7 +301,7 @@ class _Wanted:
     profile: bool
 
 
-def _taken(datasets: Datasets, home: Home, files: Sequence[Found], wanted: _Wanted, tell: Tell) -> Snapshot:
+def _taken(datasets: QuickDatasets, home: Home, files: Sequence[Found], wanted: _Wanted, tell: Tell) -> Snapshot:
     taken = take(files, datasets.store, Seen(home.cache / "datasets.db"), tell)
     version = datasets.having(wanted.name, taken.tree.digest)
     is_new = version is None
@@ -312,7 +313,7 @@ def _taken(datasets: Datasets, home: Home, files: Sequence[Found], wanted: _Want
     return Snapshot(version, is_new, taken.unchanged, taken.read_bytes, taken.stored_bytes)
 
 
-def _described(datasets: Datasets, home: Home, taken: Taken, wanted: _Wanted) -> tuple[Facts, Profile]:
+def _described(datasets: QuickDatasets, home: Home, taken: Taken, wanted: _Wanted) -> tuple[Facts, Profile]:
     """Tables and images are read where they lie, not from the store."""
     from modelyard.datasets.describing import Described, describe
 
@@ -324,16 +325,14 @@ def _described(datasets: Datasets, home: Home, taken: Taken, wanted: _Wanted) ->
 
 
 @contextmanager
-def _opened(home: str | Path | Home | None) -> Iterator[tuple[Home, Datasets]]:
+def _opened(home: str | Path | Home | None) -> Iterator[tuple[Home, QuickDatasets]]:
     place = Home.locate(home).create()
-    database = Database(place.database)
-    datasets = Datasets(place, database)
+    datasets = QuickDatasets(place)
     try:
         with unwatched():
             yield place, datasets
     finally:
         datasets.close()
-        database.close()
 
 
 def _user() -> str:

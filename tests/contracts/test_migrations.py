@@ -16,13 +16,13 @@ from sqlalchemy import JSON, Connection, DateTime, LargeBinary, MetaData, Numeri
 from sqlalchemy.dialects.postgresql import BYTEA
 
 from modelyard.errors import Rejected
-from modelyard.registry import migrating
+from modelyard.registry import migrating, newest
 from modelyard.registry.database import NEWEST, Database, upgrade
 from modelyard.registry.engines import Address, engine_of
 from modelyard.registry.tables import metadata
 from team_servers import Team
 
-EARLIER = sorted(file.name[:4] for file in migrating.STEPS.glob("[0-9]*.py"))[:-1]
+EARLIER = sorted(file.name[:4] for file in newest.STEPS.glob("[0-9]*.py"))[:-1]
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
 

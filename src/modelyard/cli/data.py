@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -212,7 +213,7 @@ def _progress(what: str) -> Iterator[Tell]:
     """A bar on standard error where that is a terminal; nothing else."""
     from modelyard.datasets.snapshot import silent
 
-    if not err.is_terminal:
+    if not sys.stderr.isatty() or not err.is_terminal:
         yield silent
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

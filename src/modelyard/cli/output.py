@@ -7,13 +7,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 import typer
-from rich.console import Console
 
 from modelyard.errors import Conflict, Failed, ModelyardError, NotFound, Rejected, StillReferenced, Unavailable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_CODES: dict[type[ModelyardError], int] = {
     NotFound: 3,
@@ -32,8 +35,25 @@ TrustCode = Annotated[
 ]
 """The option of commands that compute with a bundle's folder."""
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Later:
+    """A console that is made when it is first used: Rich takes time to load, and JSON needs none of it."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        self._stderr = stderr
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=self._stderr, highlight=False, soft_wrap=True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._console, name)
+
+
+out = cast("Console", _Later(stderr=False))
+err = cast("Console", _Later(stderr=True))
 
 
 def emit(data: Any, as_json: bool, text: Callable[[], None]) -> None:

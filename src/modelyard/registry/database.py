@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 
 from modelyard.errors import Rejected
 from modelyard.registry.engines import Address, engine_of, reported
-from modelyard.registry.migrating import NEWEST, Upgrade, look, migrate, revision, too_new, upgrade_server
+from modelyard.registry.migrating import Upgrade, look, migrate, revision, too_new, upgrade_server
+from modelyard.registry.newest import NEWEST
 
 
 class Database:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
@@ -17,49 +16,18 @@ from modelyard.datasets.facts import Facts, Profile, decode_facts, encode_facts
 from modelyard.datasets.packs import Place, packs_of
 from modelyard.datasets.store import ChunkStore
 from modelyard.datasets.tree import Tree
-from modelyard.domain.names import Ref, check_name
+from modelyard.domain.names import check_name
 from modelyard.domain.removal import Removal
-from modelyard.errors import DatasetNotFound, InvalidRequest, VersionNotFound, VersionRemoved
+from modelyard.errors import DatasetNotFound, VersionNotFound, VersionRemoved
 from modelyard.home import Home
 from modelyard.registry import removals
 from modelyard.registry.database import Database
+from modelyard.registry.dataset_version import DatasetVersion, Draft, dataset_ref
 from modelyard.registry.tables import chunks, dataset_versions, datasets
 
+__all__ = ["DatabaseIndex", "DatasetVersion", "Datasets", "Draft"]
+
 _AT_ONCE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetVersion:
-    """One version of a dataset. `bytes` is the size of its files; `origin` says where they came from."""
-
-    dataset: str
-    number: int
-    digest: str
-    created_at: datetime
-    by: str
-    note: str
-    files: int
-    bytes: int
-    origin: Mapping[str, Any]
-    facts: Facts
-
-    @property
-    def ref(self) -> str:
-        """How it is written: ``flights@2``."""
-        return f"{self.dataset}@{self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """All that is to be registered as a version. `tree_chunks` is where the list of files is stored."""
-
-    tree: Tree
-    tree_chunks: tuple[bytes, ...]
-    origin: Mapping[str, Any]
-    facts: Facts
-    profile: Profile
-    by: str = ""
-    note: str = ""
 
 
 class DatabaseIndex:
@@ -193,7 +161,7 @@ class Datasets:
             return tuple(_version(row) for row in rows)
 
     def _row(self, ref: str) -> Row[Any]:
-        name, number = _parsed(ref)
+        name, number = dataset_ref(ref)
         with self._database.read() as connection:
             _require(connection, name)
             wanted = select(dataset_versions).where(dataset_versions.c.dataset == name)
@@ -207,15 +175,6 @@ class Datasets:
                     raise VersionRemoved(name, number, str(gone), newest)
                 raise VersionNotFound(name, number or "newest", newest)
             return row
-
-
-def _parsed(ref: str) -> tuple[str, int | None]:
-    name = ref.partition("@")[0]
-    check_name(name, "dataset")
-    parsed = Ref.parse(ref)
-    if parsed.alias is not None:
-        raise InvalidRequest(f"{ref!r}: versions of data have numbers only, such as {name}@1")
-    return parsed.model, parsed.version
 
 
 def _values(draft: Draft) -> dict[str, Any]:

@@ -13,11 +13,7 @@ from sqlalchemy import Connection, func, inspect, select, table, text
 
 from modelyard.errors import Rejected
 from modelyard.registry.engines import Address, engine_of, reported
-
-STEPS = Path(__file__).parent / "migrations" / "versions"
-
-NEWEST = max(file.name[:4] for file in STEPS.glob("[0-9]*.py"))
-"""The last migration this release knows; told by the files' names, so that one that is up to date needs no Alembic."""
+from modelyard.registry.newest import NEWEST
 
 
 @dataclass(frozen=True, slots=True)
