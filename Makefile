@@ -7,7 +7,7 @@ WORKERS ?= 2
 ARGS ?=
 MODELS ?= 300
 
-.PHONY: setup demo test lint faults models fuzz api estimators docs lock clean help
+.PHONY: setup demo test lint faults models fuzz api mlflow estimators docs lock clean help
 
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/'
@@ -45,6 +45,9 @@ fuzz: $(READY)   ## Fuzz the decoders of all bodies, a minute each; ARGS="--seco
 
 api: $(READY)    ## Try the HTTP routes with what their OpenAPI document allows, a hundred requests each
 	MODELYARD_EXAMPLES=100 $(BIN)/pytest tests/scenarios/test_openapi.py $(ARGS)
+
+mlflow: $(READY)  ## The long form of the tests with MLflow: whole MLflow, round trips; takes some minutes
+	MODELYARD_MLFLOW=1 $(BIN)/pytest -rP tests/scenarios/test_mlflow_*.py $(ARGS)
 
 estimators: $(READY)  ## Pack and verify every scikit-learn estimator, XGBoost and LightGBM
 	$(BIN)/python -m benchmarks.estimators $(ARGS)

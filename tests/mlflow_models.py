@@ -8,6 +8,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
+long_form = pytest.mark.skipif(not os.environ.get("MODELYARD_MLFLOW"), reason="part of the long form, make mlflow")
+"""Tests that make several environments, or one with the whole MLflow."""
+
 SAVE = """
 import os
 import sys

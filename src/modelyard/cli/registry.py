@@ -87,21 +87,40 @@ def alias(
 @app.command()
 def export(
     ref: Annotated[str, typer.Argument(metavar="NAME@V")],
-    file: Annotated[Path, typer.Argument(help="Where to write the bundle, as one file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="Where to write it.")],
+    form: Annotated[
+        str, typer.Option("--format", help="bundle: one file for Modelyard; mlflow: a model directory for MLflow.")
+    ] = "bundle",
     as_json: Json = False,
 ) -> None:
-    """Write a version's bundle as one file. The same version gives the same bytes.
+    """Write a version's bundle as one file (the same version gives the same bytes), or as an MLflow model directory.
 
     Example: modelyard export flights-delay@3 flights-delay-3.zip
-    """
-    from modelyard.bundle.archive import export_file
 
+    Example: modelyard export flights-delay@3 flights-delay-mlflow --format mlflow
+    """
+    if form not in ("bundle", "mlflow"):
+        raise typer.BadParameter("there are the formats bundle and mlflow")
     with reported_errors(as_json), _registry() as registry:
         version = registry.version(ref)
-        export_file(registry.bundle(version), file)
-        size = file.stat().st_size
-        document = {"ref": version.ref, "digest": version.digest, "file": str(file), "bytes": size}
-        emit(document, as_json, lambda: out.print(f"{version.ref} is in {file} ({size:,} bytes)", markup=False))
+        write = _write_mlflow if form == "mlflow" else _write_bundle
+        written, said = write(registry, version, file)
+        document = {"ref": version.ref, "digest": version.digest, "file": str(file), "format": form, **written}
+        emit(document, as_json, lambda: out.print(f"{version.ref} is in {file} ({said})", markup=False))
+
+
+def _write_bundle(registry: Registry, version: Version, file: Path) -> tuple[dict[str, Any], str]:
+    from modelyard.bundle.archive import export_file
+
+    size = export_file(registry.bundle(version), file).stat().st_size
+    return {"bytes": size}, f"{size:,} bytes"
+
+
+def _write_mlflow(registry: Registry, version: Version, folder: Path) -> tuple[dict[str, Any], str]:
+    from modelyard.mlflow.exporting import export_directory
+
+    done = export_directory(registry.bundle(version), version.ref, folder, home=registry.home)
+    return {"flavours": done.flavours}, f"MLflow flavours {', '.join(done.flavours)}"
 
 
 @app.command("import")
