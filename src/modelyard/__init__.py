@@ -9,6 +9,7 @@
         run.log_metrics({"auc": 0.83})
     my.load("churn@1").predict(X)                           # in this process
     my.data.snapshot("flights/", name="flights")            # a dataset version, given back byte by byte
+    my.lineage("churn@1")                                   # what it was made from, and what became of it
     my.Client("http://127.0.0.1:8080").predict("churn", X)  # from a server
 """
 
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     from modelyard.loading import load as load
     from modelyard.packing import pack as pack
     from modelyard.recording import run as run
+    from modelyard.tracing import lineage as lineage
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Tolerance", "__version__", "data", "load", "pack", "run"]
+__all__ = ["Client", "Tolerance", "__version__", "data", "lineage", "load", "pack", "run"]
 
 _HOMES = {
     "data": "modelyard.data",
     "Client": "modelyard.client",
     "Tolerance": "modelyard.domain.manifest",
+    "lineage": "modelyard.tracing",
     "load": "modelyard.loading",
     "pack": "modelyard.packing",
     "run": "modelyard.recording",

@@ -78,6 +78,7 @@ def snapshot(
     *,
     note: str = "",
     key: Sequence[str] = (),
+    made_from: Sequence[str] = (),
     profile: bool = True,
     home: str | Path | Home | None = None,
     tell: Tell = silent,
@@ -89,6 +90,7 @@ def snapshot(
         name: The dataset's name; it is made if it is not there.
         note: A line to keep with the version.
         key: Columns that tell the rows of a table apart; differences to other versions are then found by it.
+        made_from: Versions of data that this one was made from, such as ``raw-flights@3``, for its lineage.
         profile: Read tables and images too, and keep their columns, row counts and profiles with the version.
         home: Where the registry is; see `Home.locate`.
         tell: Called now and then with how far it is.
@@ -105,7 +107,7 @@ def snapshot(
         check_name(name, "dataset")
         files = find(sources)
         origin = {"kind": "files", "sources": [str(each) for each in sources]}
-        return _taken(datasets, place, files, _Wanted(name, origin, note, key, profile), tell)
+        return _taken(datasets, place, files, _Wanted(name, origin, note, key, made_from, profile), tell)
 
 
 def snapshot_query(
@@ -115,6 +117,7 @@ def snapshot_query(
     *,
     note: str = "",
     key: Sequence[str] = (),
+    made_from: Sequence[str] = (),
     profile: bool = True,
     home: str | Path | Home | None = None,
     tell: Tell = silent,
@@ -131,6 +134,7 @@ def snapshot_query(
         name: See `snapshot`, as for all that follows.
         note: A line to keep.
         key: Columns that tell rows apart.
+        made_from: Versions of data that it was made from.
         profile: Describe the rows.
         home: Where the registry is.
         tell: Called with how far it is, once rows are there.
@@ -145,7 +149,7 @@ def snapshot_query(
     origin = {"kind": "query", "database": database_of(url), "query": query}
     with _opened(home) as (place, datasets), TemporaryDirectory(dir=place.cache, prefix="query-") as folder:
         fetch(url, query, Path(folder) / f"{name}.parquet")
-        return _taken(datasets, place, find([folder]), _Wanted(name, origin, note, key, profile), tell)
+        return _taken(datasets, place, find([folder]), _Wanted(name, origin, note, key, made_from, profile), tell)
 
 
 def snapshot_delta(
@@ -155,6 +159,7 @@ def snapshot_delta(
     version: int | None = None,
     note: str = "",
     key: Sequence[str] = (),
+    made_from: Sequence[str] = (),
     profile: bool = True,
     home: str | Path | Home | None = None,
     tell: Tell = silent,
@@ -167,6 +172,7 @@ def snapshot_delta(
         version: The table's version; the newest without.
         note: A line to keep.
         key: Columns that tell rows apart.
+        made_from: Versions of data that it was made from.
         profile: Describe the rows.
         home: Where the registry is.
         tell: Called with how far it is.
@@ -181,7 +187,7 @@ def snapshot_delta(
     with _opened(home) as (place, datasets), TemporaryDirectory(dir=place.cache, prefix="delta-") as folder:
         files, number = pinned(path, version, Path(folder))
         origin = {"kind": "delta", "table": str(path), "version": number}
-        return _taken(datasets, place, files, _Wanted(name, origin, note, key, profile), tell)
+        return _taken(datasets, place, files, _Wanted(name, origin, note, key, made_from, profile), tell)
 
 
 def checkout(
@@ -298,18 +304,24 @@ class _Wanted:
     origin: Mapping[str, Any]
     note: str
     key: Sequence[str]
+    made_from: Sequence[str]
     profile: bool
 
 
 def _taken(datasets: QuickDatasets, home: Home, files: Sequence[Found], wanted: _Wanted, tell: Tell) -> Snapshot:
+    made_from = tuple({version.ref: version for version in map(datasets.version, wanted.made_from)}.values())
     taken = take(files, datasets.store, Seen(home.cache / "datasets.db"), tell)
     version = datasets.having(wanted.name, taken.tree.digest)
     is_new = version is None
     if version is None:
         facts, counts = _described(datasets, home, taken, wanted) if wanted.profile else (Facts(), {})
         tree_chunks = store_tree(taken.tree, datasets.store)
-        draft = Draft(taken.tree, tree_chunks, wanted.origin, facts, counts, _user(), wanted.note)
+        draft = Draft(taken.tree, tree_chunks, wanted.origin, facts, counts, _user(), wanted.note, made_from)
         version, is_new = datasets.register(wanted.name, draft)
+    if is_new:
+        from modelyard.runs import current
+
+        current.tell(snapshot=version.ref)
     return Snapshot(version, is_new, taken.unchanged, taken.read_bytes, taken.stored_bytes)
 
 

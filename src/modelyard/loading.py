@@ -12,7 +12,7 @@ from modelyard.bundle.tabular import to_frame
 from modelyard.domain.checks import check
 from modelyard.domain.frame import Answers
 from modelyard.domain.schema import Schema
-from modelyard.finding import find_bundle
+from modelyard.finding import find_bundle, names_folder
 from modelyard.home import Home
 from modelyard.runtime.interface import Runtime
 
@@ -97,4 +97,18 @@ def load(ref: str | Path, home: str | Path | Home | None = None, *, trust_code: 
     """
     place = Home.locate(home)
     bundle = find_bundle(ref, place, trust_code=trust_code)
+    _tell_run(ref, place)
     return Loaded(bundle, open_runtime(bundle, home=place))
+
+
+def _tell_run(ref: str | Path, home: Home) -> None:
+    """Within a recorded run, the run knows the version as one that it loaded."""
+    from modelyard.runs import current
+
+    if names_folder(ref) or not current.is_under_way():
+        return
+    from modelyard.registry import Registry
+    from modelyard.runs.inside.watching import unwatched
+
+    with unwatched(), Registry.open(home) as registry:
+        current.tell(loaded=registry.version(str(ref)).ref)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Prove a version: rebuilt environment, real wire, recorded answers."),
     "list": ("registry", "Models and their versions."),
     "show": ("registry", "One model or version in full."),
+    "lineage": ("lineage", "What something was made from, and what became of it."),
     "alias": ("registry", "Point an alias at a version; show aliases and their history."),
     "export": ("registry", "Write a version's bundle as one file."),
     "import": ("imports", "Register a bundle from a file or directory, or take in what MLflow has."),

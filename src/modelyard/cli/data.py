@@ -53,6 +53,9 @@ def snapshot(
     ] = None,
     note: Annotated[str, typer.Option("--note", help="A line to keep with the version.")] = "",
     key: Annotated[str, typer.Option("--key", metavar="A,B", help="Columns that tell the rows of a table apart.")] = "",
+    made_from: Annotated[
+        list[str] | None, typer.Option("--from", metavar="NAME@V", help="A version of data that this was made from.")
+    ] = None,
     profile: Annotated[bool, typer.Option(help="Read tables and images too: columns, row counts, profiles.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -65,13 +68,15 @@ def snapshot(
     Example: modelyard data snapshot --sql "SELECT * FROM flights ORDER BY id" --url-from FLIGHTS_DB --name flights
 
     Example: modelyard data snapshot tables/flights --delta-version 7 --name flights
+
+    Example: modelyard data snapshot clean/ --name clean-flights --from flights@2
     """
     from modelyard import data
 
     is_delta = delta or delta_version is not None
     if (sql is None) == (not paths) or (is_delta and len(paths or ()) != 1):
         raise typer.BadParameter("give PATH, or --sql with --url or --url-from; --delta takes one PATH")
-    options: Any = {"note": note, "key": _columns(key), "profile": profile}
+    options: Any = {"note": note, "key": _columns(key), "made_from": made_from or (), "profile": profile}
     with reported_errors(as_json), _progress("snapshot") as tell:
         if sql is not None:
             made = data.snapshot_query(sql, _url(url, url_from), name, **options, tell=tell)

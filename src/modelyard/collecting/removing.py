@@ -29,16 +29,21 @@ from modelyard.registry import removals
 from modelyard.registry.database import Database
 from modelyard.registry.tables import (
     aliases,
+    dataset_sources,
     dataset_versions,
     datasets,
     deployment_changes,
     deployments,
     models,
+    notes,
     reports,
     run_data,
+    run_models,
+    run_snapshots,
     run_values,
     run_versions,
     runs,
+    tags,
     versions,
 )
 
@@ -130,6 +135,8 @@ def _of_version(connection: Connection, ref: Ref) -> Iterator[Reference]:
     for name in asked(deployment_changes.c.name, deployment_changes):
         if name not in present:
             yield Reference("was deployed", name)
+    for run in asked(run_models.c.run, run_models):
+        yield Reference("loaded by", run)
 
 
 def _data(connection: Connection, which: str) -> Found:
@@ -142,7 +149,11 @@ def _data(connection: Connection, which: str) -> Found:
         raise _missing(connection, "data", ref, dataset_versions.c.number, dataset_versions.c.dataset)
     by = (run_data.c.dataset == ref.model) & (run_data.c.number == ref.version)
     readers = connection.execute(select(run_data.c.run).where(by).order_by(run_data.c.run)).scalars()
-    return Found("data", ref.model, ref.version, row.digest, tuple(Reference("read by", run) for run in readers))
+    references = [Reference("read by", run) for run in readers]
+    of = (dataset_sources.c.source == ref.model) & (dataset_sources.c.source_number == ref.version)
+    made = connection.execute(select(dataset_sources).where(of)).all()
+    references += [Reference("source of", f"{one.dataset}@{one.number}") for one in made]
+    return Found("data", ref.model, ref.version, row.digest, tuple(references))
 
 
 def _run(connection: Connection, which: str) -> Found:
@@ -155,6 +166,8 @@ def _run(connection: Connection, which: str) -> Found:
         raise RunNotFound(which, connection.execute(newest).scalars().all())
     made = connection.execute(select(run_versions).where(run_versions.c.run == which)).all()
     references = [Reference("made", f"{one.model}@{one.number}") for one in made]
+    taken = connection.execute(select(run_snapshots).where(run_snapshots.c.run == which)).all()
+    references += [Reference("took", f"{one.dataset}@{one.number}") for one in taken]
     if row.state == "running":
         references.append(Reference("under way", which))
     return Found("run", which, None, row.digest or "", tuple(references))
@@ -166,14 +179,17 @@ _FINDERS: dict[Kind, _Finder] = {"model": _model, "data": _data, "run": _run}
 
 def _delete(connection: Connection, found: Found) -> None:
     """Remove the row of the thing and what belongs to it."""
+    for table in (tags, notes):
+        mine = (table.c.kind == found.kind) & (table.c.name == found.name) & (table.c.number == (found.number or 0))
+        connection.execute(delete(table).where(mine))
     if found.kind == "model":
         for table in (reports, run_versions, versions):
             connection.execute(delete(table).where(table.c.model == found.name, table.c.number == found.number))
     elif found.kind == "data":
-        here: ColumnElement[bool] = dataset_versions.c.dataset == found.name
-        connection.execute(delete(dataset_versions).where(here, dataset_versions.c.number == found.number))
+        for table in (run_snapshots, dataset_sources, dataset_versions):
+            connection.execute(delete(table).where(table.c.dataset == found.name, table.c.number == found.number))
     else:
-        for table in (run_values, run_data):
+        for table in (run_values, run_data, run_models):
             connection.execute(delete(table).where(table.c.run == found.name))
         connection.execute(delete(runs).where(runs.c.id == found.name))
 

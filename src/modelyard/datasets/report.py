@@ -6,18 +6,13 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from modelyard import pages
 from modelyard.datasets.differing import Bin, ColumnMove, DataDiff, FileDiff, RowDiff, TableDiff
+from modelyard.pages import rows as _rows
 
 _STYLE = """
-:root { color-scheme: light dark; --before: #8a94a6; --after: #d9622b; --line: #8884; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-top: 1.5rem }
-table { border-collapse: collapse } th, td { text-align: left; padding: .15rem .9rem .15rem 0; vertical-align: top }
-td.n { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid var(--line) }
 figure { display: inline-block; margin: .5rem 1.5rem .5rem 0; width: 28rem; max-width: 100% }
-figcaption { font-size: .85rem } svg { width: 100%; height: auto } text { font: 10px system-ui; fill: currentColor }
-.before { fill: var(--before); background: var(--before) } .after { fill: var(--after); background: var(--after) }
-.key i { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em } .moved { font-weight: 600 }
+figcaption { font-size: .85rem } .moved { font-weight: 600 }
 """
 _LISTED = 200
 _WIDTH, _HEIGHT, _FOOT = 448, 150, 30
@@ -25,16 +20,11 @@ _WIDTH, _HEIGHT, _FOOT = 448, 150, 30
 
 def page(diff: DataDiff) -> str:
     """The whole page."""
-    title = f"{diff.before} → {diff.after}"
-    body = "".join(_body(diff))
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f"<h1>{escape(title)}</h1>{body}</html>\n"
-    )
+    return pages.page(f"{diff.before} → {diff.after}", body(diff), style=_STYLE)
 
 
-def _body(diff: DataDiff) -> Iterable[str]:
+def body(diff: DataDiff) -> Iterable[str]:
+    """What the page says, below its title."""
     if diff.same:
         yield "<p>The two versions are the same, byte for byte.</p>"
         return
@@ -135,16 +125,6 @@ def _moves(moves: Sequence[ColumnMove]) -> str:
             for move in moves
         ],
     )
-
-
-def _rows(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(map(_td, row)) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _td(value: Any) -> str:
-    return f'<td class="n">{value:,}</td>' if isinstance(value, int) else f"<td>{escape(str(value))}</td>"
 
 
 def _plot(move: ColumnMove) -> str:

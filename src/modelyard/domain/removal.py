@@ -14,7 +14,9 @@ from typing import Literal, TypeAlias
 
 from modelyard.domain.names import Kind
 
-How: TypeAlias = Literal["alias", "deployment", "was deployed", "read by", "made", "under way"]
+How: TypeAlias = Literal[
+    "alias", "deployment", "was deployed", "loaded by", "read by", "source of", "made", "took", "under way"
+]
 """In what way something refers to a thing."""
 
 _SAID: dict[How, str] = {
@@ -22,6 +24,9 @@ _SAID: dict[How, str] = {
     "deployment": "the deployment {0} asks for it: modelyard undeploy {0}, or deploy another version",
     "was deployed": "the deployment {} answered with it; predictions recorded then could not be computed again: "
     "--give-up-replay accepts that",
+    "loaded by": "the run {0} loaded it: modelyard remove run:{0}",
+    "source of": "the version {0} of data was made from it: modelyard remove data:{0}",
+    "took": "the version {0} of data was taken within it: modelyard remove data:{0}",
     "read by": "the run {0} read it: modelyard remove run:{0}",
     "made": "the version {0} was made by it: modelyard remove {0}",
     "under way": "it is under way",

@@ -117,7 +117,10 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The record of one run. Its files (patch, artefacts, output, series of metrics) are stored beside it."""
+    """The record of one run. Its files (patch, artefacts, output, series of metrics) are stored beside it.
+
+    `versions` of models were packed within it and `loaded` ones used; `snapshots` are versions of data taken within it.
+    """
 
     id: str
     name: str
@@ -139,4 +142,6 @@ class Run:
     note: str = ""
     artifacts: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -36,7 +36,10 @@ class DatasetVersion:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """All that is to be registered as a version. `tree_chunks` is where the list of files is stored."""
+    """All that is to be registered as a version. `tree_chunks` is where the list of files is stored.
+
+    `made_from` are the versions of data that this one is said to be made from.
+    """
 
     tree: Tree
     tree_chunks: tuple[bytes, ...]
@@ -45,6 +48,7 @@ class Draft:
     profile: Profile
     by: str = ""
     note: str = ""
+    made_from: tuple[DatasetVersion, ...] = ()
 
 
 def dataset_ref(ref: str) -> tuple[str, int | None]:

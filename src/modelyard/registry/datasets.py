@@ -23,7 +23,7 @@ from modelyard.home import Home
 from modelyard.registry import removals
 from modelyard.registry.database import Database
 from modelyard.registry.dataset_version import DatasetVersion, Draft, dataset_ref
-from modelyard.registry.tables import chunks, dataset_versions, datasets
+from modelyard.registry.tables import chunks, dataset_sources, dataset_versions, datasets
 
 __all__ = ["DatabaseIndex", "DatasetVersion", "Datasets", "Draft"]
 
@@ -90,6 +90,9 @@ class Datasets:
                 number = max(given, removals.highest(connection, "data", name)) + 1
                 values = {"dataset": name, "number": number, "digest": digest, **_values(draft)}
                 connection.execute(insert(dataset_versions).values(values))
+                if draft.made_from:
+                    links = [_source(name, number, source) for source in draft.made_from]
+                    connection.execute(insert(dataset_sources), links)
                 row = connection.execute(select(dataset_versions).where(same)).one()
         return _version(row), is_new
 
@@ -204,6 +207,10 @@ def _version(row: Row[Any]) -> DatasetVersion:
         origin=row.origin,
         facts=decode_facts(row.facts),
     )
+
+
+def _source(name: str, number: int, source: DatasetVersion) -> dict[str, Any]:
+    return {"dataset": name, "number": number, "source": source.dataset, "source_number": source.number}
 
 
 def _lock_dataset(connection: Connection, name: str) -> None:

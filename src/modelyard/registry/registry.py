@@ -28,7 +28,7 @@ from modelyard.home import Home
 from modelyard.registry import removals
 from modelyard.registry.database import Database
 from modelyard.registry.store import BundleStore, store_of
-from modelyard.registry.tables import alias_changes, aliases, models, reports, versions
+from modelyard.registry.tables import SHORT, alias_changes, aliases, models, reports, tags, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,8 @@ class Registry:
                 given = max(connection.execute(newest).scalar_one(), removals.highest(connection, "model", name))
                 number = given + 1
                 connection.execute(insert(versions).values(number=number, **_facts(bundle)))
+                if packed := _packed_tags(bundle, number):
+                    connection.execute(insert(tags), packed)
                 row = connection.execute(select(versions).where(same)).one()
         return self._version(row)
 
@@ -332,6 +334,14 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
         "runtime": manifest.runtime,
         "tags": dict(manifest.tags),
     }
+
+
+def _packed_tags(bundle: Bundle, number: int) -> list[dict[str, Any]]:
+    """The bundle's own tags as a search finds them."""
+    of = {"kind": "model", "name": bundle.manifest.name, "number": number, "packed": True, "by": "", "at": _now()}
+    return [
+        {**of, "key": key[:128], "value": value, "short": value[:SHORT]} for key, value in bundle.manifest.tags.items()
+    ]
 
 
 def _lock_model(connection: Connection, name: str) -> None:

@@ -17,7 +17,17 @@ from modelyard.domain.run import Run, State
 from modelyard.errors import InvalidRequest, RunNotFound, RunRemoved
 from modelyard.registry import removals
 from modelyard.registry.database import Database
-from modelyard.registry.tables import dataset_versions, run_data, run_values, run_versions, runs, versions
+from modelyard.registry.tables import (
+    SHORT,
+    dataset_versions,
+    run_data,
+    run_models,
+    run_snapshots,
+    run_values,
+    run_versions,
+    runs,
+    versions,
+)
 
 _CONDITION = re.compile(r"\s*([^<>=!\s]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
 _COMPARED = {
@@ -105,7 +115,9 @@ class Runs:
             for table, rows in (
                 (run_values, list(_values(run))),
                 (run_data, list(_data(connection, run))),
-                (run_versions, list(_made(connection, run))),
+                (run_versions, list(_models(connection, run, run.versions))),
+                (run_models, list(_models(connection, run, run.loaded))),
+                (run_snapshots, list(_taken(connection, run))),
             ):
                 if rows:
                     connection.execute(insert(table), rows)
@@ -145,6 +157,15 @@ class Runs:
             found = connection.execute(select(runs.c.document).where(runs.c.state == "running"))
             return tuple(_RUN.decode(row.document) for row in found)
 
+    def commits(self, beginning: str) -> tuple[str, ...]:
+        """Commits of runs that begin so, three at most."""
+        with self._database.read() as connection:
+            table = runs.c.commit
+            found = (
+                select(table).where(table.startswith(beginning, autoescape=True)).distinct().order_by(table).limit(3)
+            )
+            return tuple(connection.execute(found).scalars()) if beginning else ()
+
     def that_made(self, model: str, number: int) -> tuple[Run, ...]:
         """The runs within which a version was packed, oldest first."""
         made = (run_versions.c.model == model) & (run_versions.c.number == number)
@@ -175,16 +196,21 @@ def _columns(run: Run) -> dict[str, Any]:
         "state": run.outcome.state,
         "started_at": run.started_at,
         "document": msgspec.msgpack.encode(run),
+        "commit": run.code.commit,
     }
 
 
 def _values(run: Run) -> Iterator[dict[str, Any]]:
     for name, value in run.params.items():
-        yield {"run": run.id, "kind": "param", "name": name, "text": str(value), "number": _number(value)}
+        yield _value(run, "param", name, str(value), _number(value))
     for name, metric in run.metrics.items():
-        yield {"run": run.id, "kind": "metric", "name": name, "text": repr(metric.last), "number": _number(metric.last)}
+        yield _value(run, "metric", name, repr(metric.last), _number(metric.last))
     for name, text in run.tags.items():
-        yield {"run": run.id, "kind": "tag", "name": name, "text": text, "number": None}
+        yield _value(run, "tag", name, text, None)
+
+
+def _value(run: Run, kind: str, name: str, text: str, number: float | None) -> dict[str, Any]:
+    return {"run": run.id, "kind": kind, "name": name, "text": text, "short": text[:SHORT], "number": number}
 
 
 def _number(value: Any) -> float | None:
@@ -209,12 +235,20 @@ def _data(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _made(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
+def _models(connection: Connection, run: Run, refs: Sequence[str]) -> Iterator[dict[str, Any]]:
     known = (versions.c.model, versions.c.number)
-    for text in run.versions:
+    for text in dict.fromkeys(refs):
         ref = Ref.parse(text)
         if connection.execute(select(*known).where(known[0] == ref.model, known[1] == ref.version)).first():
             yield {"run": run.id, "model": ref.model, "number": ref.version}
+
+
+def _taken(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
+    known = (dataset_versions.c.dataset, dataset_versions.c.number)
+    for text in dict.fromkeys(run.snapshots):
+        ref = Ref.parse(text)
+        if connection.execute(select(*known).where(known[0] == ref.model, known[1] == ref.version)).first():
+            yield {"run": run.id, "dataset": ref.model, "number": ref.version}
 
 
 def _chosen(wanted: Wanted) -> Select[Any]:

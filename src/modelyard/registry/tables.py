@@ -32,6 +32,9 @@ NAMING = {
 }
 metadata = MetaData(naming_convention=NAMING)
 
+SHORT = 64
+"""Letters of a text that an index is made of: whole texts may be longer than PostgreSQL's indexes take."""
+
 
 class UtcTime(TypeDecorator[datetime]):
     """A moment, aware and in UTC on this side, whatever the database keeps."""
@@ -73,6 +76,8 @@ versions = Table(
     Column("tags", JSON, nullable=False),
     UniqueConstraint("model", "digest"),
     ForeignKeyConstraint(["model"], ["models.name"]),
+    Index("ix_versions_digest", "digest"),
+    Index("ix_versions_created_at", "created_at"),
 )
 
 aliases = Table(
@@ -82,6 +87,7 @@ aliases = Table(
     Column("alias", String(128), primary_key=True),
     Column("number", Integer, nullable=False),
     _of_version(),
+    Index("ix_aliases_version", "model", "number"),
 )
 
 alias_changes = Table(
@@ -95,6 +101,7 @@ alias_changes = Table(
     Column("by", String(256), nullable=False),
     Column("why", String, nullable=False),
     Column("at", UtcTime, nullable=False),
+    Index("ix_alias_changes_version", "model", "number"),
 )
 
 reports = Table(
@@ -109,6 +116,7 @@ reports = Table(
     Column("at", UtcTime, nullable=False),
     Column("document", LargeBinary, nullable=False),
     _of_version(),
+    Index("ix_reports_version", "model", "number"),
 )
 
 deployments = Table(
@@ -122,18 +130,21 @@ deployments = Table(
     Column("at", UtcTime, nullable=False),
     Column("generation", Integer, nullable=False),
     _of_version(),
+    Index("ix_deployments_version", "model", "number"),
 )
 
 deployment_changes = Table(
     "deployment_changes",
     metadata,
     Column("generation", Integer, primary_key=True, autoincrement=False),
-    Column("name", String(128), nullable=False, index=True),
+    Column("name", String(128), nullable=False),
     Column("model", String(128)),
     Column("number", Integer),
     Column("unproven", String),
     Column("by", String(256), nullable=False),
     Column("at", UtcTime, nullable=False),
+    Index("ix_deployment_changes_name", "name", "generation"),
+    Index("ix_deployment_changes_version", "model", "number"),
 )
 
 datasets = Table(
@@ -196,6 +207,7 @@ runs = Table(
     Column("document", LargeBinary, nullable=False),
     Column("digest", String(80)),
     Column("tree", LargeBinary),
+    Column("commit", String(64), index=True),
 )
 
 
@@ -211,8 +223,10 @@ run_values = Table(
     Column("name", String(256), primary_key=True),
     Column("text", String, nullable=False),
     Column("number", Float),
+    Column("short", String(SHORT), nullable=False),
     _of_run(),
-    Index("ix_run_values_number", "kind", "name", "number"),
+    Index("ix_run_values_number", "kind", "name", "number", "run"),
+    Index("ix_run_values_short", "kind", "name", "short", "run"),
 )
 
 run_data = Table(
@@ -224,7 +238,7 @@ run_data = Table(
     Column("was_read", Boolean, nullable=False),
     _of_run(),
     ForeignKeyConstraint(["dataset", "number"], ["dataset_versions.dataset", "dataset_versions.number"]),
-    Index("ix_run_data_version", "dataset", "number"),
+    Index("ix_run_data_version", "dataset", "number", "run"),
 )
 
 run_versions = Table(
@@ -235,5 +249,73 @@ run_versions = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     _of_run(),
     _of_version(),
-    Index("ix_run_versions_version", "model", "number"),
+    Index("ix_run_versions_version", "model", "number", "run"),
+)
+
+run_models = Table(
+    "run_models",
+    metadata,
+    Column("run", String(64), primary_key=True),
+    Column("model", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _of_run(),
+    _of_version(),
+    Index("ix_run_models_version", "model", "number", "run"),
+)
+"""Versions that a run loaded, where `run_versions` are those that were packed within it."""
+
+run_snapshots = Table(
+    "run_snapshots",
+    metadata,
+    Column("run", String(64), primary_key=True),
+    Column("dataset", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _of_run(),
+    ForeignKeyConstraint(["dataset", "number"], ["dataset_versions.dataset", "dataset_versions.number"]),
+    Index("ix_run_snapshots_version", "dataset", "number", "run"),
+)
+"""Versions of data that were taken within a run, where `run_data` are those that it read."""
+
+dataset_sources = Table(
+    "dataset_sources",
+    metadata,
+    Column("dataset", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("source", String(128), primary_key=True),
+    Column("source_number", Integer, primary_key=True, autoincrement=False),
+    ForeignKeyConstraint(["dataset", "number"], ["dataset_versions.dataset", "dataset_versions.number"]),
+    ForeignKeyConstraint(["source", "source_number"], ["dataset_versions.dataset", "dataset_versions.number"]),
+    Index("ix_dataset_sources_source", "source", "source_number"),
+)
+"""Which versions of data were said to be made from which others."""
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("kind", String(8), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(128), primary_key=True),
+    Column("packed", Boolean, primary_key=True),
+    Column("value", String, nullable=False),
+    Column("short", String(SHORT), nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Index("ix_tags_short", "kind", "key", "short", "name", "number"),
+)
+"""Tags of versions (``model``), of versions of data (``data``) and of runs (``run``: its id, number 0).
+
+`packed` are those that came with a bundle."""
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("text", String, nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Index("ix_notes_of", "kind", "name", "number"),
 )

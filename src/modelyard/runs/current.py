@@ -23,6 +23,11 @@ def leave(folder: RunFolder) -> None:
         _under_way.remove(folder)
 
 
+def is_under_way() -> bool:
+    """Whether this process is part of a run."""
+    return run() is not None or RunFolder.surrounding() is not None
+
+
 def tell(**entry: str) -> None:
     """Add to the journal of the run that this process is part of, if it is part of one."""
     folder = run() or RunFolder.surrounding()

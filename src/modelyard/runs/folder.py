@@ -118,6 +118,8 @@ class Journal:
     tags: Mapping[str, str]
     artifacts: tuple[str, ...]
     versions: tuple[str, ...]
+    loaded: tuple[str, ...]
+    snapshots: tuple[str, ...]
     checkouts: tuple[str, ...]
     declared: tuple[str, ...]
     notes: tuple[str, ...]
@@ -142,6 +144,8 @@ class Journal:
             tags=tags,
             artifacts=told("artifact"),
             versions=told("version"),
+            loaded=told("loaded"),
+            snapshots=told("snapshot"),
             checkouts=told("checkout"),
             declared=told("declared"),
             notes=told("note"),

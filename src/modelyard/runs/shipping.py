@@ -135,6 +135,8 @@ def _record(yard: Yard, folder: RunFolder, run: Run) -> tuple[Run, tuple[Read, .
         tags={**run.tags, **journal.tags},
         artifacts=journal.artifacts,
         versions=journal.versions,
+        loaded=journal.loaded,
+        snapshots=journal.snapshots,
         notes=(*journal.notes, *_notes(facts, found, code)),
     )
     if finished.seconds is None:
