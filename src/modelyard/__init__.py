@@ -7,6 +7,7 @@
     version = my.pack(pipeline, sample=X, name="churn")     # a registered version, proven later by `modelyard verify`
     with my.run("churn", params={"depth": 6}) as run:       # what was run on what data, and what came of it
         run.log_metrics({"auc": 0.83})
+    my.reproduce("churn@1").verdict                         # trained again from its record: "bit-equal"
     my.load("churn@1").predict(X)                           # in this process
     my.data.snapshot("flights/", name="flights")            # a dataset version, given back byte by byte
     my.lineage("churn@1")                                   # what it was made from, and what became of it
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from modelyard.loading import load as load
     from modelyard.packing import pack as pack
     from modelyard.recording import run as run
+    from modelyard.reproducing import reproduce as reproduce
     from modelyard.tracing import lineage as lineage
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Tolerance", "__version__", "data", "lineage", "load", "pack", "run"]
+__all__ = ["Client", "Tolerance", "__version__", "data", "lineage", "load", "pack", "reproduce", "run"]
 
 _HOMES = {
     "data": "modelyard.data",
@@ -35,6 +37,7 @@ _HOMES = {
     "lineage": "modelyard.tracing",
     "load": "modelyard.loading",
     "pack": "modelyard.packing",
+    "reproduce": "modelyard.reproducing",
     "run": "modelyard.recording",
 }
 

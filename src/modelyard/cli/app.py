@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("data", "Versions of data: snapshot, checkout, list, show, verify, diff."),
     "train": ("train", "Run a training program as a recorded run."),
     "runs": ("runs", "Recorded runs: list, search, show, get their files."),
+    "reproduce": ("reproduce", "Train a version again from its record, and compare."),
     "verify": ("verify", "Prove a version: rebuilt environment, real wire, recorded answers."),
     "list": ("registry", "Models and their versions."),
     "show": ("registry", "One model or version in full."),

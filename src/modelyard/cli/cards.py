@@ -14,9 +14,11 @@ from modelyard.cli.output import out
 
 if TYPE_CHECKING:
     from modelyard.domain.manifest import CompileAttempt, Manifest
+    from modelyard.domain.reproduction import Reproduction
     from modelyard.domain.run import Run
     from modelyard.domain.schema import Column, Output
     from modelyard.registry import StoredReport
+    from modelyard.registry.reproductions import StoredReproduction
 
 
 PIPE_WIDTH = 400
@@ -99,6 +101,7 @@ def print_version(described: dict[str, Any]) -> None:
     section("code", Text(_code(manifest)))
     section("runs that made it", _runs(described["runs"]))
     section("parity reports", _reports(described["reports"]))
+    section("reproductions", _reproductions(described["reproductions"]))
 
 
 def _code(manifest: Manifest) -> str:
@@ -186,6 +189,20 @@ def _reports(stored: Sequence[StoredReport]) -> Table | Text:
         return Text("none yet")
     rows = [[moment(entry.at), "passed" if entry.report.passed else "FAILED", _why(entry)] for entry in stored]
     return table(["when", "result", "reason"], rows)
+
+
+def _reproductions(stored: Sequence[StoredReproduction]) -> Table | Text:
+    if not stored:
+        return Text("none yet")
+    rows = [[moment(entry.at), entry.reproduction.verdict, _found(entry.reproduction)] for entry in stored]
+    return table(["when", "verdict", "what was found"], rows)
+
+
+def _found(found: Reproduction) -> str:
+    said = [f"what if: {', '.join(found.what_if)}"] if found.what_if else []
+    said += [f"compared with {found.against}"] if found.against else []
+    said += [found.reason] if found.reason else []
+    return "; ".join(said + ([found.explanation.said] if found.explanation is not None else []))
 
 
 def _why(entry: StoredReport) -> str:

@@ -182,6 +182,7 @@ def _facts(registry: Registry, version: Version) -> dict[str, Any]:
 
 
 def _describe_version(registry: Registry, version: Version) -> dict[str, Any]:
+    from modelyard.registry.reproductions import Reproductions
     from modelyard.registry.runs import Runs
 
     manifest = registry.bundle(version).manifest
@@ -189,6 +190,7 @@ def _describe_version(registry: Registry, version: Version) -> dict[str, Any]:
         **_facts(registry, version),
         "path": str(version.path),
         "reports": registry.stored_reports(version),
+        "reproductions": Reproductions(registry.database).of(version),
         "runs": Runs(registry.database).that_made(version.model, version.number),
         "manifest": manifest,
     }

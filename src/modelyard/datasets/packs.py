@@ -157,6 +157,17 @@ class FolderPacks:
             sync_folder(target.parent)
             sync_folder(self.folder)
 
+    def link(self, name: str, to: FolderPacks) -> None:
+        """Have a pack in another folder too: as a hard link where it can be one, else as a link by name."""
+        target = to.locate(name)
+        if target.exists():
+            return
+        target.parent.mkdir(exist_ok=True)
+        try:
+            target.hardlink_to(self.locate(name))
+        except OSError:
+            target.symlink_to(self.locate(name))
+
     def locate(self, name: str) -> Path:
         """Where the pack of that name is, or would be."""
         return self.folder / name[:2] / f"{name}.pack"

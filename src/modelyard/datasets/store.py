@@ -9,7 +9,7 @@ from typing import Protocol, Self, TypeAlias
 
 from blake3 import blake3
 
-from modelyard.datasets.packs import Packs, PackWriter, Place, Reader
+from modelyard.datasets.packs import FolderPacks, Packs, PackWriter, Place, Reader
 from modelyard.datasets.tree import Content
 from modelyard.errors import DataDamaged
 
@@ -66,6 +66,23 @@ class ChunkStore:
                 f"the chunk {digest.hex()} in pack {place.pack} at byte {place.offset} is not what was stored"
             )
         return raw
+
+    def lend(self, digests: Collection[bytes], to: ChunkStore) -> None:
+        """Make these chunks known in another store: by links to their packs where both are folders, else by copies.
+
+        Raises:
+            DataDamaged: one of them is gone, or its bytes are not those that were stored.
+        """
+        wanted = to.lacking(digests)
+        places = self.index.find(wanted)
+        if isinstance(self.packs, FolderPacks) and isinstance(to.packs, FolderPacks) and len(places) == len(wanted):
+            for pack in {place.pack for place in places.values()}:
+                self.packs.link(pack, to.packs)
+            to.index.add(places)
+            return
+        with to.writer() as writer:
+            for digest in wanted:
+                writer.put([(digest, bytes(self.read(digest, places.get(digest))))])
 
     def read_all(self, digests: Sequence[bytes]) -> bytes:
         """These chunks joined; raises as `read` does."""

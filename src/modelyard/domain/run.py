@@ -34,7 +34,9 @@ class CodeState:
 
     `folder` is the working folder below the root of the repository, ``.`` for the root itself. `changed` differ from
     the commit and are kept as a patch, `untracked` are in no commit and kept as files; `left_out` says why others are
-    not kept. Without a repository, `loaded` are the files of code that are kept instead.
+    not kept. Without a repository, `loaded` are the files of code that are kept instead. `place` is the root of the
+    repository, or the working folder, on the machine of the run; `sources` are the folders below it that modules were
+    imported from; `whole` tells that the files of the commit are kept with the run.
     """
 
     commit: str | None = None
@@ -45,6 +47,9 @@ class CodeState:
     untracked: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    place: str = ""
+    sources: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,26 @@ class Datasets:
             rows = connection.execute(select(dataset_versions).join(of_each, here).order_by(dataset_versions.c.dataset))
             return tuple(_version(row) for row in rows)
 
+    def lend(self, ref: str, to: Datasets) -> DatasetVersion:
+        """Make a version known in another home under its own number, with all its content; raises as `version` does.
+
+        Packs in a folder are linked rather than copied.
+        """
+        row = self._row(ref)
+        tree_chunks = msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...])
+        tree = read_tree(row.digest, tree_chunks, self.store)
+        self.store.lend({*tree_chunks, *(chunk for entry in tree.entries for chunk in entry.content.chunks)}, to.store)
+        to.adopt(row._asdict())
+        return _version(row)
+
+    def adopt(self, values: Mapping[str, Any]) -> None:
+        """Register a version as it is registered elsewhere, number and all, once its content is here."""
+        here = (dataset_versions.c.dataset == values["dataset"]) & (dataset_versions.c.number == values["number"])
+        with self._database.write() as connection:
+            _lock_dataset(connection, values["dataset"])
+            if connection.execute(select(dataset_versions.c.number).where(here)).one_or_none() is None:
+                connection.execute(insert(dataset_versions).values(dict(values)))
+
     def _row(self, ref: str) -> Row[Any]:
         name, number = dataset_ref(ref)
         with self._database.read() as connection:

@@ -119,6 +119,21 @@ reports = Table(
     Index("ix_reports_version", "model", "number"),
 )
 
+reproductions = Table(
+    "reproductions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("verdict", String(32), nullable=False),
+    Column("counts", Boolean, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    _of_version(),
+    Index("ix_reproductions_version", "model", "number"),
+)
+
 deployments = Table(
     "deployments",
     metadata,

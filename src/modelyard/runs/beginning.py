@@ -18,14 +18,27 @@ from modelyard.runs.yard import Yard, opened
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """Where a program is repeated, rather than run here and as it is. It gets a process group of its own.
+
+    `folder` is nobody's repository; `environ` are all of its environment variables; `seconds` is how long it may take.
+    """
+
+    folder: Path
+    environ: Mapping[str, str]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
-    """What the user says of a run."""
+    """What the user says of a run. Without `within` it is in the folder and environment of this process."""
 
     name: str
     command: Sequence[str]
     data: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    within: Within | None = None
 
 
 def begin(home: Home, asked: Asked) -> RunFolder:
@@ -38,8 +51,9 @@ def begin(home: Home, asked: Asked) -> RunFolder:
     check_name(asked.name, "run")
     with opened(home) as yard:
         declared = declare(yard, asked.data)
-        here = Path.cwd()
-        kept = repository.look(here, besides=yard.home.path)
+        within = asked.within
+        here = Path.cwd() if within is None else within.folder
+        kept = repository.look(here, besides=yard.home.path) if within is None else repository.NOTHING
         now = datetime.now(UTC)
         run = Run(
             id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
@@ -50,7 +64,7 @@ def begin(home: Home, asked: Asked) -> RunFolder:
             code=kept.state,
             machine=machine.this_machine(),
             process=machine.process(),
-            settings=machine.settings(),
+            settings=machine.settings(None if within is None else within.environ),
             data=DataUse(declared=declared),
             tags=dict(asked.tags),
             note=asked.note,

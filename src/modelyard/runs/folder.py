@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,9 +36,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """One such folder, in the home that its run belongs to."""
+    """One such folder, in the home that its run belongs to: `belongs_to`, or what the environment says of its place."""
 
     path: Path
+    belongs_to: Home | None = field(default=None, compare=False)
 
     @classmethod
     def make(cls, home: Home, run: Run) -> RunFolder:
@@ -52,7 +53,7 @@ class RunFolder:
     @classmethod
     def of(cls, home: Home, run_id: str) -> RunFolder:
         """Where the folder of that run is, or was."""
-        return cls(home.runs / run_id)
+        return cls(home.runs / run_id, home)
 
     @classmethod
     def surrounding(cls) -> RunFolder | None:
@@ -63,7 +64,7 @@ class RunFolder:
     @property
     def home(self) -> Home:
         """The home that the run is recorded in."""
-        return Home.locate(self.path.parents[1])
+        return self.belongs_to or Home.locate(self.path.parents[1])
 
     @property
     def files(self) -> Path:

@@ -17,12 +17,15 @@ from modelyard.domain.run import Outcome, Run
 from modelyard.errors import InvalidRequest
 from modelyard.home import Home
 from modelyard.runs import machine
-from modelyard.runs.beginning import Asked, begin
+from modelyard.runs.beginning import Asked, Within, begin
 from modelyard.runs.folder import VARIABLE, RunFolder
 from modelyard.runs.output import Output
 from modelyard.runs.shipping import end
 
 _INSIDE = Path(__file__).parent / "inside"
+_GRACE = 5.0
+"""Seconds in which a program that is asked to end may do so by itself."""
+
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -47,6 +50,7 @@ def train(
     tags: Mapping[str, str] | None = None,
     note: str = "",
     home: str | Path | Home | None = None,
+    within: Within | None = None,
 ) -> Done:
     """Run a program as a recorded run, and wait for it.
 
@@ -58,25 +62,29 @@ def train(
         tags: Texts to search by.
         note: A line to keep.
         home: Where the registry is; see `Home.locate`.
+        within: Where and how it is repeated; without, it runs here and as it is.
 
     Raises:
         InvalidRequest: there is no such program, or the name cannot be one.
         DatasetNotFound, VersionNotFound: there is no such version of data.
     """
-    asked = Asked(name or default_name(command), tuple(command), data, tags or {}, note)
+    asked = Asked(name or default_name(command), tuple(command), data, tags or {}, note, within)
     folder = begin(Home.locate(home), asked)
     if name is not None:
         folder.tell(name=name)
     clock = time.monotonic()
     try:
-        child = _start(command, folder)
+        child = _start(command, folder, within)
     except OSError as error:
         end(folder, Outcome("failed", error=f"{command[0]} cannot be started: {error.strerror}"), 0.0)
         raise InvalidRequest(f"{command[0]} cannot be started: {error.strerror}") from error
     folder.put("process.json", machine.process(child.pid))
     outputs = [Output(folder.files / "output" / f"{each}.txt") for each in ("stdout", "stderr")]
-    with _signals_forwarded(child):
-        code = _waited(child, outputs, streams)
+    if within is None:
+        with _signals_forwarded(child):
+            code = _waited(child, outputs, streams)
+    else:
+        code = _waited_in_group(child, outputs, streams, within.seconds)
     record = end(folder, _outcome(code, outputs[1]), time.monotonic() - clock, pid=child.pid)
     return Done(folder.path.name, 128 - code if code < 0 else code, record)
 
@@ -93,8 +101,8 @@ def default_name(command: Sequence[str]) -> str:
     return safe.strip("-._")[:100] or "train"
 
 
-def _start(command: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ)
+def _start(command: Sequence[str], folder: RunFolder, within: Within | None) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ if within is None else within.environ)
     path = [str(_INSIDE), *filter(None, [environment.get("PYTHONPATH")])]
     environment |= {
         VARIABLE: str(folder.path),
@@ -102,7 +110,38 @@ def _start(command: Sequence[str], folder: RunFolder) -> subprocess.Popen[bytes]
         "PYTHONPATH": os.pathsep.join(path),
     }
     environment.setdefault("PYTHONUNBUFFERED", "1")  # what a killed program printed is not lost in its buffers
-    return subprocess.Popen(list(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen(
+        list(command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=None if within is None else within.folder,
+        start_new_session=within is not None,
+    )
+
+
+def _waited_in_group(
+    child: subprocess.Popen[bytes], outputs: Sequence[Output], streams: Sequence[BinaryIO], seconds: float | None
+) -> int:
+    """Wait at most so long, then end the program and all that it started; likewise where this process is stopped."""
+    timer = threading.Timer(seconds or threading.TIMEOUT_MAX, _end_group, [child])
+    timer.daemon = True
+    timer.start()
+    try:
+        return _waited(child, outputs, streams)
+    finally:
+        timer.cancel()
+        _end_group(child)
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """Ask the processes of the program's group to end, and make them where they do not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        if child.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=_GRACE)
 
 
 def _waited(child: subprocess.Popen[bytes], outputs: Sequence[Output], streams: Sequence[BinaryIO]) -> int:
@@ -113,8 +152,10 @@ def _waited(child: subprocess.Popen[bytes], outputs: Sequence[Output], streams: 
     for pump in pumps:
         pump.start()
     code = child.wait()
-    for pump in pumps:  # processes that it left behind may hold the pipes open
+    for pump, pipe in zip(pumps, pipes, strict=True):  # processes that it left behind may hold the pipes open
         pump.join(timeout=2)
+        if not pump.is_alive():
+            pipe.close()
     for output in outputs:
         output.close()
     return code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from modelyard.domain.run import CodeState
 PATCH = "code/changes.patch"
 UNTRACKED = "code/untracked"
 LOADED = "code/loaded"
+OUTSIDE = "outside"
 FILE_BYTES = 1 << 20
 TOTAL_BYTES = 32 << 20
 MOST_FILES = 500
@@ -37,6 +37,10 @@ class Kept:
     files: dict[str, bytes]
 
 
+NOTHING = Kept(CodeState(), None, {})
+"""What is said of code that is in no repository."""
+
+
 def look(folder: Path, besides: Path | None = None) -> Kept:
     """The repository that `folder` lies in, as it is now.
 
@@ -45,7 +49,7 @@ def look(folder: Path, besides: Path | None = None) -> Kept:
     """
     top = run_git(folder, "rev-parse", "--show-toplevel")
     if top is None:
-        return Kept(CodeState(), None, {})
+        return NOTHING
     root = Path(top.decode().rstrip("\n"))
     commit = run_git(root, "rev-parse", "--verify", "HEAD")
     branch = run_git(root, "symbolic-ref", "--short", "HEAD")
@@ -67,20 +71,33 @@ def look(folder: Path, besides: Path | None = None) -> Kept:
         changed=tuple(sorted(changed)),
         untracked=tuple(sorted(name for name in untracked if name not in keeping.left_out)),
         left_out=keeping.left_out,
+        place=str(root),
     )
     return Kept(state, root, keeping.files)
 
 
-def loaded(root: Path, paths: Iterable[Path]) -> Kept:
-    """Files of code that a program without a repository ran, kept by their place below `root`, those outside apart."""
+def loaded(root: Path, paths: Iterable[Path], sources: Sequence[Path] = ()) -> Kept:
+    """Files of code that a program without a repository ran, kept by their place below `root`.
+
+    Those outside go below ``outside``, by their place in the folder of `sources` that they were imported from.
+    """
     keeping, names = _Keeping(), []
     for path in sorted(set(paths)):
-        inside = path.is_relative_to(root)
-        name = str(path.relative_to(root)) if inside else f"outside/{path.name}"
+        name = str(path.relative_to(root)) if path.is_relative_to(root) else f"{OUTSIDE}/{_module_path(path, sources)}"
         keeping.keep_file(path, LOADED, name)
         names.append(name)
     state = CodeState(loaded=tuple(name for name in names if name not in keeping.left_out), left_out=keeping.left_out)
     return Kept(state, None, keeping.files)
+
+
+def _module_path(path: Path, sources: Sequence[Path]) -> str:
+    """The place of a module in the nearest of the folders that modules come from.
+
+    >>> _module_path(Path("/lib/shop/fit.py"), [Path("/lib"), Path("/other")])
+    'shop/fit.py'
+    """
+    above = [source for source in sources if path.is_relative_to(source)]
+    return str(path.relative_to(max(above, key=lambda source: len(source.parts)))) if above else path.name
 
 
 class _Keeping:
@@ -189,10 +206,3 @@ def write(kept: Kept, files: Path) -> None:
         target = files / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-
-
-def restored(files: Path, target: Path) -> None:
-    """Copy what was in no commit back over a checked-out tree."""
-    for place in (UNTRACKED, LOADED):
-        if (files / place).is_dir():
-            shutil.copytree(files / place, target, dirs_exist_ok=True)

@@ -6,7 +6,7 @@ import fcntl
 import gzip
 import shutil
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from modelyard.domain.environment import Environment
 from modelyard.domain.run import CodeState, Outcome, Process, Read, Run
 from modelyard.errors import EnvironmentFailed, ModelyardError
 from modelyard.home import Home
-from modelyard.runs import machine, reads, repository
+from modelyard.runs import committed, machine, reads, repository
 from modelyard.runs.beginning import Places
 from modelyard.runs.folder import RunFolder
 from modelyard.runs.yard import Yard, opened
@@ -120,7 +120,8 @@ def _record(yard: Yard, folder: RunFolder, run: Run) -> tuple[Run, tuple[Read, .
     facts = folder.facts(_main(folder))
     environment = _environment(facts)
     places = msgspec.json.decode((folder.path / "places.json").read_bytes(), type=Places)
-    code = _with_loaded(run.code, places, found.code, folder.files)
+    code = _with_commit(run.code, places, folder.files)
+    code = _with_loaded(code, places, found.code, folder.files, [Path(each) for each in facts.get("sources", ())])
     known = reads.Known(code, None if places.root is None else Path(places.root), _tracked(places), Path(places.folder))
     use, seen = reads.compare(found, known, journal, run.data.declared, yard.datasets, yard.seen)
     finished = replace(
@@ -162,7 +163,19 @@ def _environment(facts: dict[str, Any]) -> Environment | None:
         return None
 
 
-def _with_loaded(code: CodeState, places: Places, ran: Iterable[Path], files: Path) -> CodeState:
+def _with_commit(code: CodeState, places: Places, files: Path) -> CodeState:
+    """With the files of the commit, so that the run can be repeated from the registry alone."""
+    if places.root is None or code.commit is None:
+        return code
+    left_out = committed.keep(Path(places.root), code.commit, files / committed.ARCHIVE)
+    if left_out is None:
+        return code
+    return replace(code, whole=True, left_out={**left_out, **code.left_out})
+
+
+def _with_loaded(
+    code: CodeState, places: Places, ran: Iterable[Path], files: Path, sources: Sequence[Path]
+) -> CodeState:
     """With code that was run and is in no commit: ignored by git, outside of the repository, or where there is none."""
     tracked = _tracked(places)
     root = Path(places.root or places.folder)
@@ -172,9 +185,15 @@ def _with_loaded(code: CodeState, places: Places, ran: Iterable[Path], files: Pa
         for path in ran
         if path.suffix == ".py" and path.is_file() and not (path.is_relative_to(root) and _name(path, root) in have)
     ]
-    more = repository.loaded(root, lacking)
+    more = repository.loaded(root, lacking, sources)
     repository.write(more, files)
-    return replace(code, loaded=more.state.loaded, left_out={**code.left_out, **more.state.left_out})
+    return replace(
+        code,
+        loaded=more.state.loaded,
+        left_out={**code.left_out, **more.state.left_out},
+        place=str(root),
+        sources=tuple(_name(source, root) for source in sources if source.is_relative_to(root)),
+    )
 
 
 def _name(path: Path, root: Path) -> str:

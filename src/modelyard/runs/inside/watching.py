@@ -121,10 +121,26 @@ def facts() -> dict[str, Any]:
         "executable": sys.executable,
         "path": [place for place in sys.path if place],
         "modules": sorted(name for name in loaded if name.isidentifier()),
+        "sources": _sources(),
         "threads": threads,
         "blas": blas,
         "seeds": _seeds(),
     }
+
+
+def _sources() -> list[str]:
+    """The folders that modules of the user's own were imported from, however Python came to look there."""
+    found: dict[str, None] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name == "__main__" or not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        place = os.path.abspath(file)
+        if not _is_quiet(place):
+            for _ in range(name.count(".") + (os.path.basename(place) == "__init__.py")):
+                place = os.path.dirname(place)
+            found[os.path.dirname(place)] = None
+    return list(found)
 
 
 def _tell(pid: int) -> None:
