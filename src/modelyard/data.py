@@ -27,6 +27,7 @@ from modelyard.datasets.snapshot import Taken, Tell, require_unchanged, silent, 
 from modelyard.domain.names import check_name
 from modelyard.domain.removal import Removal
 from modelyard.home import Home
+from modelyard.registry.again import again
 from modelyard.registry.dataset_version import DatasetVersion, Draft
 from modelyard.registry.quick_datasets import QuickDatasets
 from modelyard.runs.inside.watching import unwatched
@@ -309,6 +310,10 @@ class _Wanted:
 
 
 def _taken(datasets: QuickDatasets, home: Home, files: Sequence[Found], wanted: _Wanted, tell: Tell) -> Snapshot:
+    return again(lambda: _taken_once(datasets, home, files, wanted, tell))
+
+
+def _taken_once(datasets: QuickDatasets, home: Home, files: Sequence[Found], wanted: _Wanted, tell: Tell) -> Snapshot:
     made_from = tuple({version.ref: version for version in map(datasets.version, wanted.made_from)}.values())
     taken = take(files, datasets.store, Seen(home.cache / "datasets.db"), tell)
     version = datasets.having(wanted.name, taken.tree.digest)

@@ -18,8 +18,8 @@
     │   ├── NotAuthenticated  the caller has not shown that they may
     │   └── PolicyDenied      allowed only with an explicit override
     ├── Failed         RowsRefused, ModelFailed, EnvironmentFailed, DataDamaged
-    └── Unavailable    VersionNotReady (VersionLoading), RuntimeLost, ServiceUnreachable, RecordNotKept, Overloaded,
-                       DeadlinePassed
+    └── Unavailable    VersionNotReady (VersionLoading), RuntimeLost, ServiceUnreachable, RecordNotKept,
+                       ContentCollected, Overloaded, DeadlinePassed
 
 A message says what was asked, what there is, and what to do next. Status codes and exit codes are
 mapped at the edges only (``serving/http.py``, ``cli/output.py``).
@@ -220,6 +220,10 @@ class RuntimeLost(Unavailable):
 
 class ServiceUnreachable(Unavailable):
     """No server answers at the address."""
+
+
+class ContentCollected(Unavailable):
+    """Content that was to be registered was collected meanwhile, as nothing referred to it yet. Store it again."""
 
 
 class RecordNotKept(Unavailable):

@@ -47,7 +47,7 @@ def database(registry: Registry) -> Database:
 
 def draft(seed: int, **more: Any) -> Draft:
     tree = Tree.of([Entry(b"data.csv", Content(seed, bytes([seed % 256]) * 32, ()))])
-    return Draft(tree, (bytes(32),), {"kind": "files", "sources": ["data.csv"]}, Facts(), {}, **more)
+    return Draft(tree, (), {"kind": "files", "sources": ["data.csv"]}, Facts(), {}, **more)
 
 
 def run(identity: str = "20260102-1", **more: Any) -> Run:
@@ -177,6 +177,7 @@ def test_a_run_ends_once_and_is_found_by_what_it_was(registry: Registry) -> None
     kept.begin(begun)
     kept.begin(run("20260102-2"))
     assert kept.under_way() == (begun, run("20260102-2")) or kept.under_way() == (run("20260102-2"), begun)
+    DatabaseIndex(registry.database).add({b"1" * 32: Place("pack", 0, 1)})
     assert all_at_once(lambda _: kept.finish(ended(begun), "blake3:0", (b"1" * 32,))).count(True) == 1
     assert kept.run("20260102-1") == ended(begun)
     assert kept.files("20260102-1") == ("blake3:0", (b"1" * 32,))

@@ -154,3 +154,18 @@ def test_a_version_is_removed_unless_something_refers_to_it(terminal: Terminal) 
     assert "toy@2 was removed" in terminal("show", "toy").stdout
     gone = terminal("show", "toy@2")
     assert (gone.exit_code, "wrong labels" in gone.stderr) == (3, True)
+
+
+@pytest.mark.usefixtures("two_versions")
+def test_room_is_freed_only_when_that_is_said(terminal: Terminal) -> None:
+    assert "nothing to free" in terminal("gc").stdout
+    terminal("remove", "toy@2", "--why", "old", "--yes")
+    shown = terminal("gc").stdout
+    assert "bundles" in shown
+    assert "modelyard gc --yes" in shown
+    assert len(terminal.json("gc")["found"]["bundles"]) == 1
+    freed = terminal.json("gc", "--yes")
+    assert freed["freed"]["bundles"] == 1
+    assert freed["freed"]["bytes"] == freed["found"]["bytes"] > 0
+    assert terminal.json("gc", "--yes")["freed"]["bytes"] == 0
+    assert terminal("gc", "--older-than", "soon").exit_code == 2

@@ -214,6 +214,8 @@ def rebuild(
     python = directory / "bin" / "python"
     with _held(directory):
         if _is_complete(directory, wanted) and python.exists():
+            with suppress(OSError):
+                os.utime(directory / _COMPLETE)  # says when it was last wanted
             return python
         say = progress or (lambda words: None)
         say("making an empty environment")
@@ -260,6 +262,26 @@ def discard(directory: Path) -> None:
     """Remove an environment and its lock."""
     shutil.rmtree(directory, ignore_errors=True)
     _lock_of(directory).unlink(missing_ok=True)
+
+
+def last_wanted(directory: Path) -> float:
+    """When somebody last asked for the environment at `directory`, in seconds since 1970."""
+    try:
+        return (directory / _COMPLETE).stat().st_mtime
+    except OSError:
+        return directory.stat().st_mtime
+
+
+def collect(directory: Path) -> bool:
+    """Remove an environment that can be built again; False where somebody is building it just now."""
+    with _lock_of(directory).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        (directory / _COMPLETE).unlink(missing_ok=True)  # half removed it is not taken for whole
+        shutil.rmtree(directory, ignore_errors=True)
+    return True
 
 
 def _is_complete(directory: Path, wanted: Environment) -> bool:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("imports", "Register a bundle from a file or directory, or take in what MLflow has."),
     "remove": ("removing", "Remove versions or runs that nothing refers to."),
     "removed": ("removing", "What was removed, when, by whom and why."),
+    "gc": ("collecting", "Show, and free, the room of what nothing refers to."),
     "serve": ("serve", "Serve one version, with no control plane."),
     "up": ("up", "Start the control plane and the data plane on this machine."),
     "deploy": ("deploy", "Put a version behind a deployment, once it is proven."),

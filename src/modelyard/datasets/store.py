@@ -57,10 +57,19 @@ class ChunkStore:
         """
         if place is None:
             raise DataDamaged(f"the chunk {digest.hex()} is not in the store")
+        try:
+            return self._read(digest, place, buffer, near or self.packs)
+        except DataDamaged:
+            now = self.index.find([digest]).get(digest)
+            if now is None or now == place:
+                raise
+            return self._read(digest, now, buffer, self.packs)  # it has moved: a collection rewrote its pack
+
+    def _read(self, digest: bytes, place: Place, buffer: bytearray | None, packs: Reader) -> memoryview:
         if buffer is None or len(buffer) < place.size:
             buffer = bytearray(place.size)
         raw = memoryview(buffer)[: place.size]
-        (near or self.packs).read(place, raw)
+        packs.read(place, raw)
         if blake3(raw).digest() != digest:
             raise DataDamaged(
                 f"the chunk {digest.hex()} in pack {place.pack} at byte {place.offset} is not what was stored"

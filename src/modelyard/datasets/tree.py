@@ -82,6 +82,10 @@ class Tree(msgspec.Struct, frozen=True, array_like=True):
         """The size of all files together."""
         return sum(entry.content.size for entry in self.entries)
 
+    def chunks(self) -> set[builtins.bytes]:
+        """The chunks that the files are in."""
+        return {chunk for entry in self.entries for chunk in entry.content.chunks}
+
     def encode(self) -> builtins.bytes:
         """The form in which a tree is stored."""
         return FORMAT + msgspec.msgpack.encode(self)
@@ -104,6 +108,21 @@ class Tree(msgspec.Struct, frozen=True, array_like=True):
 
 
 _DECODER = msgspec.msgpack.Decoder(Tree)
+
+
+def chunks_of(raw: builtins.bytes) -> list[builtins.bytes]:
+    """The chunks of all files in a stored tree, one for each place that it is in; quicker than `Tree.decode`.
+
+    Raises:
+        DataDamaged: it is not such a tree.
+
+    >>> chunks_of(Tree.of([Entry(b"a", Content(3, bytes(32), (b"x" * 32,)))]).encode()) == [b"x" * 32]
+    True
+    """
+    try:
+        return [chunk for entry in _DECODER.decode(raw.removeprefix(FORMAT)).entries for chunk in entry.content.chunks]
+    except msgspec.MsgspecError as error:
+        raise DataDamaged(f"it is malformed: {error}") from error
 
 
 def shown(path: bytes) -> str:

@@ -50,6 +50,10 @@ class Draft:
     note: str = ""
     made_from: tuple[DatasetVersion, ...] = ()
 
+    def content(self) -> set[bytes]:
+        """Every chunk of it."""
+        return self.tree.chunks().union(self.tree_chunks)
+
 
 def dataset_ref(ref: str) -> tuple[str, int | None]:
     """The dataset and the number in a reference to a version of data; None for the newest.

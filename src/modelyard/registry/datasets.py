@@ -20,7 +20,7 @@ from modelyard.domain.names import check_name
 from modelyard.domain.removal import Removal
 from modelyard.errors import DatasetNotFound, VersionNotFound, VersionRemoved
 from modelyard.home import Home
-from modelyard.registry import removals
+from modelyard.registry import ledger, removals
 from modelyard.registry.database import Database
 from modelyard.registry.dataset_version import DatasetVersion, Draft, dataset_ref
 from modelyard.registry.tables import chunks, dataset_sources, dataset_versions, datasets
@@ -33,26 +33,35 @@ _AT_ONCE = 500
 class DatabaseIndex:
     """The places of chunks, in a table."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, since: int | None = None) -> None:
+        """`since` is what the counter of collections was before anything was found to be stored; see `ledger`."""
         self._database = database
+        self.since = since
 
     def find(self, digests: Collection[bytes]) -> Mapping[bytes, Place]:
         """The places of those of these chunks that are stored."""
         found: dict[bytes, Place] = {}
         asked = select(chunks.c.digest, chunks.c.pack, chunks.c.offset, chunks.c.size)
         with self._database.read() as connection:
+            if self.since is None:
+                self.since = ledger.count(connection, "collected")
             for part in _parts(list(digests)):
                 rows = connection.execute(asked.where(chunks.c.digest.in_(part)))
                 found |= {digest: Place(pack, offset, size) for digest, pack, offset, size in rows}
         return found
 
     def add(self, places: Mapping[bytes, Place]) -> None:
-        """Make the chunks of a pack known; what is known stays where it is."""
+        """Make the chunks of a pack known; what is known stays where it is.
+
+        Raises:
+            ContentCollected: the pack was taken for a leftover and is gone.
+        """
         rows = [
             {"digest": digest, "pack": place.pack, "offset": place.offset, "size": place.size}
             for digest, place in places.items()
         ]
         with self._database.write() as connection:
+            ledger.require_kept(connection, {place.pack for place in places.values()})
             # Both databases know the clause, each by its own dialect; that of the other is slow to import.
             dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
             connection.execute(dialect.insert(chunks).on_conflict_do_nothing(), rows)
@@ -61,9 +70,11 @@ class DatabaseIndex:
 class Datasets:
     """Datasets and their versions in one home. Safe to use from several threads and processes."""
 
-    def __init__(self, home: Home, database: Database) -> None:
+    def __init__(self, home: Home, database: Database, since: int | None = None) -> None:
+        """See `DatabaseIndex` for `since`."""
         self._database = database
-        self.store = ChunkStore(packs_of(home), DatabaseIndex(database))
+        self._index = DatabaseIndex(database, since)
+        self.store = ChunkStore(packs_of(home), self._index)
 
     def close(self) -> None:
         """Let go of open files."""
@@ -76,6 +87,7 @@ class Datasets:
 
         Raises:
             InvalidRequest: the name cannot be one.
+            ContentCollected: what was found to be stored was collected meanwhile; nothing is registered.
         """
         check_name(name, "dataset")
         digest = draft.tree.digest
@@ -89,6 +101,7 @@ class Datasets:
                 given = connection.execute(newest.where(dataset_versions.c.dataset == name)).scalar_one()
                 number = max(given, removals.highest(connection, "data", name)) + 1
                 values = {"dataset": name, "number": number, "digest": digest, **_values(draft)}
+                ledger.register(connection, draft.content(), self._index.since)
                 connection.execute(insert(dataset_versions).values(values))
                 if draft.made_from:
                     links = [_source(name, number, source) for source in draft.made_from]
@@ -171,16 +184,22 @@ class Datasets:
         row = self._row(ref)
         tree_chunks = msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...])
         tree = read_tree(row.digest, tree_chunks, self.store)
-        self.store.lend({*tree_chunks, *(chunk for entry in tree.entries for chunk in entry.content.chunks)}, to.store)
-        to.adopt(row._asdict())
+        content = tree.chunks().union(tree_chunks)
+        self.store.lend(content, to.store)
+        to.adopt(row._asdict(), content)
         return _version(row)
 
-    def adopt(self, values: Mapping[str, Any]) -> None:
-        """Register a version as it is registered elsewhere, number and all, once its content is here."""
+    def adopt(self, values: Mapping[str, Any], content: Collection[bytes]) -> None:
+        """Register a version as it is registered elsewhere, number and all, once its `content` is here.
+
+        Raises:
+            ContentCollected: some of these chunks are not here any more.
+        """
         here = (dataset_versions.c.dataset == values["dataset"]) & (dataset_versions.c.number == values["number"])
         with self._database.write() as connection:
             _lock_dataset(connection, values["dataset"])
             if connection.execute(select(dataset_versions.c.number).where(here)).one_or_none() is None:
+                ledger.register(connection, content)
                 connection.execute(insert(dataset_versions).values(dict(values)))
 
     def _row(self, ref: str) -> Row[Any]:

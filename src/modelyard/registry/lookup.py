@@ -32,6 +32,8 @@ class Lookup:
 
     def __init__(self, file: Path, connection: sqlite3.Connection) -> None:
         self._file, self._connection = file, connection
+        self.collected: int = connection.execute("SELECT value FROM ledger WHERE name = 'collected'").fetchone()[0]
+        """The counter of collections, as it was before anything was found to be stored; see `registry.ledger`."""
 
     @classmethod
     def open(cls, file: Path) -> Self | None:

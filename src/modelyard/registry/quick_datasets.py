@@ -42,7 +42,7 @@ class QuickDatasets:
 
         with self._lock:
             self._database = Database(self._home.database)
-            return Datasets(self._home, self._database)
+            return Datasets(self._home, self._database, self._lookup.collected if self._lookup else None)
 
     @cached_property
     def store(self) -> ChunkStore:

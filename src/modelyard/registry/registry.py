@@ -19,6 +19,7 @@ from modelyard.domain.parity import ParityReport
 from modelyard.domain.removal import Removal
 from modelyard.errors import (
     AliasNotFound,
+    ContentCollected,
     InvalidRequest,
     ModelNotFound,
     VersionNotFound,
@@ -26,6 +27,7 @@ from modelyard.errors import (
 )
 from modelyard.home import Home
 from modelyard.registry import removals
+from modelyard.registry.again import again
 from modelyard.registry.database import Database
 from modelyard.registry.store import BundleStore, store_of
 from modelyard.registry.tables import SHORT, alias_changes, aliases, models, reports, tags, versions
@@ -97,6 +99,11 @@ class Registry:
         self.database = database
         self._store = store
 
+    @property
+    def store(self) -> BundleStore:
+        """Where the bundles are."""
+        return self._store
+
     @classmethod
     def open(cls, home: Home | str | Path | None = None) -> Self:
         """The registry of `home` (see `Home.locate`), made if it is not there yet.
@@ -129,13 +136,19 @@ class Registry:
         Raises:
             BundleRefused: a file changed since `bundle` was opened.
         """
-        name = check_name(bundle.manifest.name)
+        check_name(bundle.manifest.name)
+        return again(lambda: self._register(bundle))
+
+    def _register(self, bundle: Bundle) -> Version:
+        name = bundle.manifest.name
         self._store.put(bundle)
         with self.database.write() as connection:
             _lock_model(connection, name)
             same = (versions.c.model == name) & (versions.c.digest == bundle.digest)
             row = connection.execute(select(versions).where(same)).one_or_none()
             if row is None:
+                if not self._store.has(bundle):
+                    raise ContentCollected(f"the bundle {bundle.digest} was collected before it was registered")
                 newest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.model == name)
                 given = max(connection.execute(newest).scalar_one(), removals.highest(connection, "model", name))
                 number = given + 1

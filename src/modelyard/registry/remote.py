@@ -62,6 +62,12 @@ class ObjectBundles:
                 self._bring(digest)
             return open_bundle(folder, expect_digest=digest)
 
+    def has(self, bundle: Bundle) -> bool:
+        """Whether all objects of it are there."""
+        there = {found.name: found.bytes for found in self._objects.list(_key(bundle.digest))}
+        sizes = {_key(bundle.digest, name): entry.size for name, entry in bundle.manifest.files.items()}
+        return _key(bundle.digest, MANIFEST) in there and sizes.items() <= there.items()
+
     def stored(self) -> Iterator[Stored]:
         """Everything below ``bundles/``, added up by bundle; it was put when its newest object was."""
         sizes: dict[str, int] = {}

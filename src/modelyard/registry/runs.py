@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, s
 from modelyard.domain.names import Ref
 from modelyard.domain.run import Run, State
 from modelyard.errors import InvalidRequest, RunNotFound, RunRemoved
-from modelyard.registry import removals
+from modelyard.registry import ledger, removals
 from modelyard.registry.database import Database
 from modelyard.registry.tables import (
     SHORT,
@@ -105,13 +105,24 @@ class Runs:
         with self._database.write() as connection:
             connection.execute(insert(runs).values(id=run.id, **_columns(run)))
 
-    def finish(self, run: Run, digest: str, tree: Sequence[bytes]) -> bool:
-        """Keep what became of a run, once; False where that was kept before."""
+    def finish(self, run: Run, digest: str, tree: Sequence[bytes], content: Collection[bytes] = ()) -> bool:
+        """Keep what became of a run, once; False where that was kept before.
+
+        Args:
+            run: The record.
+            digest: Of the list of its files.
+            tree: The chunks that the list is in.
+            content: The chunks that the files are in.
+
+        Raises:
+            ContentCollected: some of these chunks were collected meanwhile; nothing is kept.
+        """
         with self._database.write() as connection:
             mine = (runs.c.id == run.id) & (runs.c.digest.is_(None))
             values = {**_columns(run), "digest": digest, "tree": msgspec.msgpack.encode(tuple(tree))}
             if not connection.execute(update(runs).where(mine).values(values)).rowcount:
                 return False
+            ledger.register(connection, {*tree, *content})
             for table, rows in (
                 (run_values, list(_values(run))),
                 (run_data, list(_data(connection, run))),

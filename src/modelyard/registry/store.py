@@ -49,6 +49,10 @@ class BundleStore(Protocol):
         """
         ...
 
+    def has(self, bundle: Bundle) -> bool:
+        """Whether every file of `bundle` is there, in its size: quickly told, where `open` reads all of them."""
+        ...
+
     def stored(self) -> Iterator[Stored]:
         """Everything that is kept, by digest, also what a killed process left half; how large, and when last put."""
         ...
@@ -96,6 +100,17 @@ class FolderStore:
                 shutil.rmtree(target, ignore_errors=True)
                 raise Failed(f"the bundle cannot be kept in {target}: {error.strerror}") from error
             open_bundle(target, expect_digest=bundle.digest)
+
+    def has(self, bundle: Bundle) -> bool:
+        """Whether the folder has all files."""
+        folder = self.locate(bundle.digest)
+        sizes = {name: entry.size for name, entry in bundle.manifest.files.items()}
+        try:
+            return all((folder / name).stat().st_size == size for name, size in sizes.items()) and (
+                (folder / MANIFEST).exists()
+            )
+        except OSError:
+            return False
 
     def stored(self) -> Iterator[Stored]:
         """Every folder that a digest names."""

@@ -212,6 +212,20 @@ removals = Table(
     Index("ix_removals_thing", "kind", "name", "number"),
 )
 
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+collected_packs = Table(
+    "collected_packs",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("at", UtcTime, nullable=False),
+)
+
 runs = Table(
     "runs",
     metadata,

@@ -22,6 +22,7 @@ from modelyard.domain.environment import Environment
 from modelyard.domain.run import CodeState, Outcome, Process, Read, Run
 from modelyard.errors import EnvironmentFailed, ModelyardError
 from modelyard.home import Home
+from modelyard.registry.again import again
 from modelyard.runs import committed, machine, reads, repository
 from modelyard.runs.beginning import Places
 from modelyard.runs.folder import RunFolder
@@ -109,10 +110,15 @@ def ship(yard: Yard, folder: RunFolder) -> Run:
         outcome, seconds = known if known is not None else (_LOST, None)
         run, seen = _record(yard, folder, replace(folder.begun(), outcome=outcome, seconds=seconds))
         _write_files(folder, run, seen)
-        taken = take(find([folder.files]), yard.datasets.store, yard.seen)
-        yard.runs.finish(run, taken.tree.digest, store_tree(taken.tree, yard.datasets.store))
+        again(lambda: _keep(yard, folder, run))
     shutil.rmtree(folder.path, ignore_errors=True)
     return run
+
+
+def _keep(yard: Yard, folder: RunFolder, run: Run) -> None:
+    taken = take(find([folder.files]), yard.datasets.store, yard.seen)
+    tree = store_tree(taken.tree, yard.datasets.store)
+    yard.runs.finish(run, taken.tree.digest, tree, taken.tree.chunks())
 
 
 def _record(yard: Yard, folder: RunFolder, run: Run) -> tuple[Run, tuple[Read, ...]]:

@@ -30,11 +30,6 @@ from small_bundles import report, write_bundle
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "yard")
-
-
-@pytest.fixture
 def registry(home: Home, tmp_path: Path) -> Iterator[Registry]:
     with Registry.open(home) as opened_registry:
         for each in (b"1", b"2"):
