@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from modelyard.datasets.checking import Damage, damages
 from modelyard.datasets.checkout import check_out
 from modelyard.datasets.facts import Facts, Profile
+from modelyard.datasets.formats import can_be_described
 from modelyard.datasets.scan import Found, find
 from modelyard.datasets.seen import Seen
 from modelyard.datasets.snapshot import Taken, Tell, require_unchanged, silent, store_tree, take
@@ -332,6 +333,8 @@ def _taken_once(datasets: QuickDatasets, home: Home, files: Sequence[Found], wan
 
 def _described(datasets: QuickDatasets, home: Home, taken: Taken, wanted: _Wanted) -> tuple[Facts, Profile]:
     """Tables and images are read where they lie, not from the store."""
+    if not wanted.key and not can_be_described(taken.tree.entries):
+        return Facts(), {}
     from modelyard.datasets.describing import Described, describe
 
     before = datasets.before(wanted.name)

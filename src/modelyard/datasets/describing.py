@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 
 from modelyard.datasets.facts import Facts, Field, Images, Profile, TableFacts
+from modelyard.datasets.formats import image_kind
 from modelyard.datasets.tables import Group, database, groups, load, one_row, quoted
 from modelyard.datasets.tree import Entry, Tree
 from modelyard.domain.profile import NAMED_VALUES, numbers_described, values_described
@@ -19,15 +20,6 @@ from modelyard.errors import InvalidRequest
 LOOKED_AT = 1_000_000
 """The numbers of so many rows at most, spread evenly, are put into the bins of a profile."""
 
-_IMAGES = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".gif": "gif",
-    ".webp": "webp",
-    ".bmp": "bmp",
-    ".tif": "tiff",
-}
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 _MOMENTS = ("DATE", "TIMESTAMP")
 _NAMED = ("VARCHAR", "BOOLEAN", "ENUM")
@@ -176,7 +168,7 @@ def _images(entries: Sequence[Entry], places: Mapping[bytes, str]) -> Images | N
     kinds: dict[str, int] = {}
     sizes: list[tuple[int, int]] = []
     for entry in entries:
-        kind = next((kind for ending, kind in _IMAGES.items() if entry.name.lower().endswith(ending)), None)
+        kind = image_kind(entry.name)
         if kind is not None:
             kinds[kind] = kinds.get(kind, 0) + 1
             sizes.append(_size_of(places[entry.path]))

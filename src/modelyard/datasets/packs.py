@@ -116,7 +116,7 @@ class Incoming:
         self._sweep()
         descriptor, path = tempfile.mkstemp(dir=self._folder)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        return Part(os.fdopen(descriptor, "wb", buffering=2**20), Path(path))
+        return Part(os.fdopen(descriptor, "wb", buffering=2**17), Path(path))
 
     def _sweep(self) -> None:
         """Remove unfinished packs whose writers are gone: the system took their locks back."""

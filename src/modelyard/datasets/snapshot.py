@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import BinaryIO, TypeAlias
-
-from blake3 import blake3
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from modelyard.datasets.cutting import LEAST, cut, hashed
+from modelyard.datasets.reading import FileReader, not_stored
 from modelyard.datasets.scan import Found, Stamp
 from modelyard.datasets.seen import Seen
 from modelyard.datasets.store import ChunkStore, ChunkWriter, Piece
 from modelyard.datasets.tree import Content, Entry, Tree, shown
 from modelyard.errors import Failed
 
-BLOCK = 16 * 2**20
 _BATCH_BYTES = 16 * 2**20
 _BATCH_FILES = 1000
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +74,7 @@ def take(files: Sequence[Found], store: ChunkStore, seen: Seen, tell: Tell = sil
     try:
         return _take(files, store, seen, tell)
     except OSError as error:
-        raise Failed(f"the snapshot cannot be stored: {error.strerror}; nothing was registered") from error
+        raise not_stored(error) from error
 
 
 def _take(files: Sequence[Found], store: ChunkStore, seen: Seen, tell: Tell) -> Taken:
@@ -88,10 +83,13 @@ def _take(files: Sequence[Found], store: ChunkStore, seen: Seen, tell: Tell) -> 
     count = _Count(len(known), sum(content.size for content in known.values()))
     contents: dict[str, Content] = dict(known)
     read: dict[str, Found] = {}
-    with store.writer() as writer, ThreadPoolExecutor(1, thread_name_prefix="hash") as helper:
+    with (
+        store.writer() as writer,
+        FileReader(writer, lambda size: _advance(count, size, len(files), total, tell)) as reader,
+    ):
         for batch in _batches([file for file in files if file.path not in known]):
             tell(Progress(count.files, count.bytes, len(files), total))
-            done = _take_batch(batch, writer, helper, lambda size: _advance(count, size, len(files), total, tell))
+            done = _take_batch(batch, writer, reader)
             seen.remember(done.contents, done.looked_at)
             contents |= {file.path: content for file, content in done.contents.items()}
             read |= {file.path: file for file in done.contents}
@@ -152,88 +150,15 @@ def _batches(files: Sequence[Found]) -> Iterator[list[Found]]:
         yield batch
 
 
-def _take_batch(
-    batch: list[Found], writer: ChunkWriter, helper: ThreadPoolExecutor, advance: Callable[[int], None]
-) -> _Read:
+def _take_batch(batch: list[Found], writer: ChunkWriter, reader: FileReader) -> _Read:
     read = _Read()
     pieces: list[Piece] = []
     for file in batch:
-        now, looked_at, content = _attempted(file, pieces, writer, helper, advance)
+        now, looked_at, content = reader.read(file, pieces)
         read.contents[now] = content
         read.looked_at[now] = looked_at
     writer.put(pieces)
     return read
-
-
-def _attempted(
-    file: Found,
-    pieces: list[Piece],
-    writer: ChunkWriter,
-    helper: ThreadPoolExecutor,
-    advance: Callable[[int], None],
-) -> tuple[Found, int, Content]:
-    """The file as it was at one moment: read again if it changed meanwhile."""
-    try:
-        for _ in range(_ATTEMPTS):
-            looked_at = time.time_ns()
-            with open(file.path, "rb", buffering=0) as handle:  # noqa: PTH123  # thousands of times
-                before = Stamp.of(os.fstat(handle.fileno()))
-                if before.size <= LEAST:
-                    content = _small(handle, pieces, advance)
-                else:
-                    content = _large(handle, writer, helper, advance)
-                after = Stamp.of(os.fstat(handle.fileno()))
-            if before == after and content.size == before.size:
-                return replace(file, stamp=before), looked_at, content
-    except OSError as error:
-        raise Failed(f"{shown(os.fsencode(file.path))} cannot be read: {error.strerror}") from error
-    raise Failed(f"{shown(os.fsencode(file.path))} changes while it is read; take the snapshot when it is finished")
-
-
-def _small(handle: BinaryIO, pieces: list[Piece], advance: Callable[[int], None]) -> Content:
-    raw = handle.read(LEAST + 1)
-    digest = blake3(raw).digest()
-    advance(len(raw))
-    if not raw:
-        return Content(0, digest, ())
-    pieces.append((digest, raw))
-    return Content(len(raw), digest, (digest,))
-
-
-def _large(
-    handle: BinaryIO, writer: ChunkWriter, helper: ThreadPoolExecutor, advance: Callable[[int], None]
-) -> Content:
-    """Read block by block: the digest of the whole file is taken beside cutting, hashing and storing its chunks."""
-    whole, size, chunks = blake3(), 0, list[bytes]()
-    buffer = memoryview(bytearray(BLOCK))
-    kept = 0
-    while True:
-        end = kept + _fill(handle, buffer[kept:])
-        hashing = helper.submit(whole.update, buffer[kept:end])
-        parts = list(cut(buffer[:end]))
-        is_last = end < BLOCK
-        tail = parts.pop() if parts and not is_last else buffer[:0]
-        pieces = hashed(parts)
-        writer.put(pieces)
-        chunks += [digest for digest, _ in pieces]
-        hashing.result()
-        size += end - kept
-        advance(end - kept)
-        if is_last:
-            return Content(size, whole.digest(), tuple(chunks))
-        kept = len(tail)
-        buffer[:kept] = bytes(tail)
-
-
-def _fill(handle: BinaryIO, buffer: memoryview) -> int:
-    """Read until `buffer` is full or the file ends."""
-    filled = 0
-    while filled < len(buffer):
-        count = handle.readinto(buffer[filled:])  # type: ignore[attr-defined]
-        if not count:
-            break
-        filled += count
-    return filled
 
 
 def _advance(count: _Count, size: int, files: int, total: int, tell: Tell) -> None:

@@ -13,11 +13,9 @@ from typing import Any
 import duckdb
 from blake3 import blake3
 
+from modelyard.datasets.formats import FORMATS, format_of
 from modelyard.datasets.tree import Entry
 from modelyard.errors import InvalidRequest
-
-FORMATS = {".csv": "csv", ".csv.gz": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
-"""What a file's name ends with, and what is then in it."""
 
 MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
 """What a cell of a CSV file that is missing holds."""
@@ -66,15 +64,6 @@ def groups(entries: Sequence[Entry], places: Mapping[bytes, str]) -> Iterator[Gr
                 yield Group(parent, form, tuple(same))
             else:
                 yield Group(f"{_stem(same[0].name)} and {len(same) - 1} more", form, tuple(same))
-
-
-def format_of(name: str) -> str | None:
-    """What is in a file of that name: ``csv``, ``parquet``, or no table.
-
-    >>> format_of("2013/march.csv.gz"), format_of("notes.txt")
-    ('csv', None)
-    """
-    return next((form for ending, form in FORMATS.items() if name.lower().endswith(ending)), None)
 
 
 def _by_folder(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]]:

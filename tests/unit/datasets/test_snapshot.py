@@ -17,6 +17,7 @@ from modelyard.datasets import snapshot as engine
 from modelyard.datasets.checking import damages
 from modelyard.datasets.checkout import _locked, check_out, read_tree
 from modelyard.datasets.cutting import LEAST, MOST, cut
+from modelyard.datasets.reading import BLOCK
 from modelyard.datasets.snapshot import Progress, store_tree
 from modelyard.datasets.tree import Content, Entry, Tree
 from modelyard.errors import DataDamaged, Failed, InvalidRequest, NameTaken
@@ -89,7 +90,7 @@ def test_chunks_join_to_what_was_cut(size: int, seed: int, at: int) -> None:
     assert [len(part) for part in parts[:-1]] == [len(part) for part in longer][: max(len(parts) - 1, 0)]
 
 
-@pytest.mark.parametrize("size", [0, 1, LEAST, LEAST + 1, engine.BLOCK - 1, engine.BLOCK, engine.BLOCK + 1])
+@pytest.mark.parametrize("size", [0, 1, LEAST, LEAST + 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 12_345])
 def test_every_size_comes_back(tmp_path: Path, size: int) -> None:
     write(tmp_path / "data", {"file": content(size)})
     store = store_in(tmp_path / "store")
@@ -97,8 +98,19 @@ def test_every_size_comes_back(tmp_path: Path, size: int) -> None:
     (entry,) = taken.tree.entries
     assert entry.content.size == size
     assert entry.content.digest == blake3(content(size)).digest()
+    assert list(entry.content.chunks) == [blake3(part).digest() for part in cut(memoryview(content(size)))]
     check_out(taken.tree, tmp_path / "out", store)
     assert (tmp_path / "out" / "file").read_bytes() == content(size)
+    assert list(damages(taken.tree, store)) == []
+
+
+def test_large_files_one_after_the_other_are_not_mixed_up(tmp_path: Path) -> None:
+    sizes = [BLOCK + 5, 2 * BLOCK + 7, LEAST + 1, 100, BLOCK * 2]
+    write(tmp_path / "data", {f"{at}": content(size, at) for at, size in enumerate(sizes)})
+    store = store_in(tmp_path / "store")
+    taken = snapshot_of(tmp_path / "data", store, tmp_path / "seen.db")
+    check_out(taken.tree, tmp_path / "out", store)
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "data")
     assert list(damages(taken.tree, store)) == []
 
 

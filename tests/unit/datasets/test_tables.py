@@ -13,7 +13,7 @@ import pytest
 
 from data_stores import write
 from modelyard import data
-from modelyard.datasets.facts import TableFacts
+from modelyard.datasets.facts import Facts, TableFacts
 from modelyard.errors import InvalidRequest
 
 CSV = b"id,city,temp,day\n1,Bern,20.5,2013-01-01\n2,Basel,NA,2013-01-02\n3,,18,2013-01-03\n"
@@ -150,6 +150,19 @@ def test_tables_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypat
     second = described(tmp_path, {"other.csv": b"n\n1\n2\n"})
     assert read == ["other"]
     assert second.facts.tables[1] == first.facts.tables[1]
+
+
+def test_what_its_name_tells_is_neither_table_nor_image_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelyard.datasets import describing
+
+    monkeypatch.setattr(describing, "describe", None)
+    write(tmp_path / "data", {"a.bin": b"a,b\n1,2\n", "csv": b"a\n1\n", "png.txt": b"x"})
+    assert data.snapshot(tmp_path / "data", "toy", home=tmp_path / "home").version.facts == Facts()
+    write(tmp_path / "data", {"a.CSV": b"a,b\n1,2\n"})
+    with pytest.raises(TypeError):
+        data.snapshot(tmp_path / "data", "toy", home=tmp_path / "home")
 
 
 def test_without_a_profile_files_alone_are_kept(tmp_path: Path) -> None:

@@ -128,18 +128,19 @@ def test_a_database_that_breaks_while_it_is_open_is_told(home: Home) -> None:
 
 
 def test_reading_commands_load_none_of_the_heavy_libraries(home: Home, tmp_path: Path) -> None:
-    commands = [
-        ["data", "list", "toy", "--json"],
-        ["data", "snapshot", str(tmp_path / "data"), "--name", "toy", "--json"],
-        ["data", "checkout", "toy@2", str(tmp_path / "out"), "--json"],
-    ]
-    for words in commands:
+    commands = {
+        ("list", "toy"): "[]",
+        ("snapshot", str(tmp_path / "data"), "--name", "toy"): "[]",
+        ("checkout", "toy@2", str(tmp_path / "out")): "[]",
+        ("snapshot", str(tmp_path / "data" / "0"), "--name", "first"): "['sqlalchemy']",
+    }
+    for words, loaded in commands.items():
         done = subprocess.run(
-            [sys.executable, "-c", LOADED, *words],
+            [sys.executable, "-c", LOADED, "data", *words, "--json"],
             env={"MODELYARD_HOME": str(home.path), "PYTHONPATH": ":".join(sys.path)},
             capture_output=True,
             text=True,
             check=True,
         )
-        assert done.stderr.splitlines()[-1] == "[]", words
+        assert done.stderr.splitlines()[-1] == loaded, words
     assert files_in(tmp_path / "out") == files_in(tmp_path / "data")
