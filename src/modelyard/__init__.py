@@ -11,6 +11,7 @@
     my.load("churn@1").predict(X)                           # in this process
     my.data.snapshot("flights/", name="flights")            # a dataset version, given back byte by byte
     my.lineage("churn@1")                                   # what it was made from, and what became of it
+    my.diff("churn@1", "churn@2")                           # data, code, environment, metrics, schema, speed
     my.Client("http://127.0.0.1:8080").predict("churn", X)  # from a server
 """
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelyard import data as data
     from modelyard.client import Client as Client
+    from modelyard.differing import diff as diff
     from modelyard.domain.manifest import Tolerance as Tolerance
     from modelyard.loading import load as load
     from modelyard.packing import pack as pack
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Tolerance", "__version__", "data", "lineage", "load", "pack", "reproduce", "run"]
+__all__ = ["Client", "Tolerance", "__version__", "data", "diff", "lineage", "load", "pack", "reproduce", "run"]
 
 _HOMES = {
     "data": "modelyard.data",
     "Client": "modelyard.client",
     "Tolerance": "modelyard.domain.manifest",
+    "diff": "modelyard.differing",
     "lineage": "modelyard.tracing",
     "load": "modelyard.loading",
     "pack": "modelyard.packing",

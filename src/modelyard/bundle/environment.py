@@ -241,6 +241,11 @@ def place_of(environment: Environment, home: Home | Path | str | None = None) ->
     return Home.locate(home).create().environments / key(environment)
 
 
+def is_built(environment: Environment, home: Home | Path | str | None = None) -> bool:
+    """Whether `cached` would find this environment under `home` as it is, and need not build it."""
+    return _is_complete(place_of(environment, home), environment)
+
+
 def share_bytecode(known: Path, fresh: Path) -> None:
     """Give a `fresh` environment what Python compiled in a `known` one of the same files, sparing seconds of imports.
 

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("registry", "Models and their versions."),
     "show": ("registry", "One model or version in full."),
     "lineage": ("lineage", "What something was made from, and what became of it."),
+    "diff": ("diff", "What differs between two versions: data, code, environment, metrics, answers."),
     "alias": ("registry", "Point an alias at a version; show aliases and their history."),
     "export": ("registry", "Write a version's bundle as one file."),
     "import": ("imports", "Register a bundle from a file or directory, or take in what MLflow has."),

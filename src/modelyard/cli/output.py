@@ -51,6 +51,13 @@ class _Later:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._console, name)
 
+    # Bars enter their console; Python looks for these on the class.
+    def __enter__(self) -> Console:
+        return self._console.__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        self._console.__exit__(*exc)
+
 
 out = cast("Console", _Later(stderr=False))
 err = cast("Console", _Later(stderr=True))

@@ -107,7 +107,7 @@ def _check_keep(keep: Sequence[str] | None, names: Sequence[str]) -> None:
 
 def _scored(job: _Job, source: Source, piece: pa.Table) -> pa.Table:
     try:
-        frame = _frame(job.schema, source, piece)
+        frame = frame_of(job.schema, source, piece)
         answers, reasons = _answered(job, frame)
     except InvalidInput as error:
         raise _moved(error, job.count.rows) from error
@@ -120,7 +120,12 @@ def _scored(job: _Job, source: Source, piece: pa.Table) -> pa.Table:
     return _beside(piece if job.keep is None else piece.select(list(job.keep)), table)
 
 
-def _frame(schema: Schema, source: Source, piece: pa.Table) -> Frame:
+def frame_of(schema: Schema, source: Source, piece: pa.Table) -> Frame:
+    """A piece of a table as the model takes it; columns that it does not take are left out.
+
+    Raises:
+        InvalidInput: a column is not there, is there twice, or holds what cannot be read as its kind.
+    """
     twice = [name for name in source.names if list(source.names).count(name) > 1]
     if twice:
         raise InvalidInput(f"column {twice[0]!r} is there more than once; give every column its own name")

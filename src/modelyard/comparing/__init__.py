@@ -1,0 +1,1 @@
+"""What differs between two versions of a model, and between what they answer."""
