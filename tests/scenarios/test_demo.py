@@ -18,6 +18,11 @@ def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert (told["dataset"], told["version"]) == ("flights@1", "flights-delay@1")
     assert told["metrics"]["auc"] > 0.6
+    tree = "\n".join(told["lineage"])
+    assert "data flights@1" in tree
+    assert f"run flights-delay {told['run']}" in tree
+    assert "400 predictions" in tree
+    assert "<svg" in Path(told["addresses"]["lineage"]).read_text()
     assert told["parity"]["passed"]
     assert (told["requests"], told["failed"], told["records"]) == (400, 0, 400)
     assert 350 < told["labels"] <= 400

@@ -72,6 +72,9 @@ def _print(summary: Summary) -> None:
         result = "[green]same[/]" if stage.passed else f"[red]{stage.reason}[/]"
         parity.add_row(stage.stage, str(stage.rows), f"{stage.largest_abs:.1e}", str(stage.flips), result)
     out.print()
+    for line in summary.lineage:
+        out.print(line, markup=False, soft_wrap=True)
+    out.print()
     out.print(parity)
     for name, text in _facts(summary).items():
         out.print(f"[bold]{name:14}[/]{text}")

@@ -58,6 +58,7 @@ class Summary:
     records: int
     labels: int
     auc_by_week: dict[str, float]
+    lineage: tuple[str, ...]
     addresses: dict[str, str]
     seconds: float
 
@@ -297,11 +298,13 @@ def tell(
             tally, seconds = stream(live, there.data.url, console)
             console.print(f"[green]✓[/] [dim]{seconds:6.1f} s[/]  stream {tally.requests} flights in time order")
             records, labels, auc = look_back(home, console)
+            page, tree = draw_lineage(version, home, console)
             p50, p99 = percentiles(tally.latencies)
             addresses = {
                 "predictions": there.data.url,
                 "status": f"{there.data.url}/status",
                 "control API": f"{there.control.url}/docs",
+                "lineage": str(page),
             }
             done(
                 Summary(
@@ -322,10 +325,23 @@ def tell(
                     records=records,
                     labels=labels,
                     auc_by_week=auc,
+                    lineage=tree,
                     addresses=addresses,
                     seconds=perf_counter() - begin,
                 )
             )
+
+
+def draw_lineage(version: Version, home: Home, console: Console) -> tuple[Path, tuple[str, ...]]:
+    """From the data to the predictions: a page with a picture, and the same as a tree of text."""
+    from modelyard.provenance import picture, text
+    from modelyard.tracing import lineage
+
+    file = home.path / "lineage.html"
+    with step(console, "draw what came of which data, code and run"):
+        graph = lineage(version.ref, home=home)
+        file.write_text(picture.page(graph), "utf-8")
+    return file, tuple(text.lines(graph))
 
 
 def _after(weeks: int) -> str:

@@ -24,6 +24,7 @@ _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/", "/lib/", "/lib64/", "/u
 _CODE = (".py", ".pyc", ".so", ".pyd", ".pth", ".pyi")
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _SETTINGS = (".config", ".local", ".cache/matplotlib", ".cache/fontconfig", ".cache/modelyard", ".cache/uv", ".netrc")
+_HOME = ("bundles", "cache", "datasets", "environments", "records", "run", "runs")
 UNSEEN_READERS = frozenset({"cv2", "duckdb", "h5py", "netCDF4", "polars", "rasterio", "tables", "tensorflow"})
 """Modules that open files with code of their own, past Python, and are not seen by `libraries` either."""
 
@@ -155,14 +156,15 @@ def _tell(pid: int) -> None:
 
 
 def _quiet_places(folder: str) -> tuple[str, ...]:
-    """Where opening a file says nothing about data: the environment, the system, Modelyard's home and itself."""
+    """Where opening a file says nothing about data: the environment, the system, what is Modelyard's, and itself."""
     user = os.path.expanduser("~")
     home = os.path.dirname(os.path.dirname(folder))
     own = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-    places = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, home, own}
-    places |= {os.path.join(user, name) for name in _SETTINGS}
+    places = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, own}
+    places |= {os.path.join(user, name) for name in _SETTINGS} | {os.path.join(home, name) for name in _HOME}
     places |= {os.path.realpath(place) for place in places}
-    return (*(os.path.join(place, "") for place in sorted(places) if len(place) > 1 and place != "/usr"), *_SYSTEM)
+    found = (os.path.join(place, "") for place in sorted(places) if len(place) > 1 and place != "/usr")
+    return (*found, os.path.join(home, "registry.db"), *_SYSTEM)
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
