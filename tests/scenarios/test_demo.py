@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     command = [sys.executable, "-m", "modelyard.cli.app", "demo", "--exit", "--flights", "400", "--json"]
-    done = subprocess.run([*command, "--home", str(home)], capture_output=True, text=True, timeout=220, check=False)
+    done = subprocess.run([*command, "--home", str(home)], capture_output=True, text=True, timeout=380, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["dataset"], told["version"]) == ("flights@1", "flights-delay@1")
@@ -24,6 +24,7 @@ def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
     assert "400 predictions" in tree
     assert "<svg" in Path(told["addresses"]["lineage"]).read_text()
     assert told["parity"]["passed"]
+    assert told["reproduction"] == "bit-equal"
     assert (told["requests"], told["failed"], told["records"]) == (400, 0, 400)
     assert 350 < told["labels"] <= 400
     assert 0.5 < told["auc_by_week"]["01 Mar"] < 0.9

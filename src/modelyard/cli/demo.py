@@ -30,7 +30,7 @@ def demo(
     ),
     as_json: Json = False,
 ) -> None:
-    """Train, pack, verify, serve and deploy a model on real flights, then send it live requests and labels.
+    """Train, pack, verify, reproduce, serve and deploy a model on real flights, then send it requests and labels.
 
     Example: modelyard demo --exit
     """
@@ -77,7 +77,7 @@ def _print(summary: Summary) -> None:
     out.print()
     out.print(parity)
     for name, text in _facts(summary).items():
-        out.print(f"[bold]{name:14}[/]{text}")
+        out.print(f"[bold]{name:15}[/]{text}")
 
 
 def _facts(summary: Summary) -> dict[str, str]:
@@ -88,6 +88,7 @@ def _facts(summary: Summary) -> dict[str, str]:
     return {
         "data": f"{summary.dataset}, read by run {summary.run}: {metrics}",
         "version": f"{summary.version}  {short}  runtime {summary.runtime}, trained on {summary.trained_on} flights",
+        "reproduction": f"{summary.reproduction}: trained again from the record, in its own environment",
         "requests": f"{summary.requests}, {failed}; {summary.requests_per_second:.0f} a second, one after the other",
         "latency": f"median {p50:.2f} ms, 99 % within {p99:.2f} ms, seen by the client",
         "records": f"{summary.records}, with {summary.labels} labels",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modelyard.control.up import Running
     from modelyard.demo.stream import Tally
     from modelyard.domain.parity import ParityReport
+    from modelyard.domain.reproduction import Reproduction
     from modelyard.home import Home
     from modelyard.registry import Registry, Version
 
@@ -49,6 +50,7 @@ class Summary:
     runtime: str
     trained_on: int
     parity: ParityReport
+    reproduction: str
     requests: int
     failed: int
     first_error: str | None
@@ -293,6 +295,7 @@ def tell(
     with Registry.open(home) as registry:
         version = registry.version(run.made)
         report = prove(registry, version, console)
+        reproduction = train_again(version, home, console)
         with services(home, port, console) as there:
             put_to_work(registry, version, there.data.url, console)
             tally, seconds = stream(live, there.data.url, console)
@@ -316,6 +319,7 @@ def tell(
                     runtime=version.runtime,
                     trained_on=int(past["late"].notna().sum()),
                     parity=report,
+                    reproduction=reproduction.verdict,
                     requests=tally.requests,
                     failed=tally.failed,
                     first_error=tally.first_error,
@@ -330,6 +334,18 @@ def tell(
                     seconds=perf_counter() - begin,
                 )
             )
+
+
+def train_again(version: Version, home: Home, console: Console) -> Reproduction:
+    """Rebuild code, data and environment of `version`, train once more, and say how alike the result is."""
+    from modelyard.reproducing import reproduce
+
+    with step(console, "train again from the record: same environment, code and data") as said:
+        found = reproduce(version.ref, home=home)
+        learned, answers = found.learned, found.answers
+        if learned is not None and answers is not None:
+            said.append(f"{found.verdict}, {learned.parts} parts learned, {answers.rows} answers compared")
+    return found
 
 
 def draw_lineage(version: Version, home: Home, console: Console) -> tuple[Path, tuple[str, ...]]:
