@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,11 @@ from modelyard.bundle.memo import Memo
 from modelyard.errors import EnvironmentFailed
 
 _MODULE_SUFFIXES = (".py", ".so", ".pyd")
+_TOP = re.compile(r'^"?([^/,"\n]+)(/?)', re.MULTILINE)
+"""In a RECORD: the first part of each path, and whether it is a folder."""
+
+_HEADER = re.compile(r"^(Name|Version):[ \t]*(\S+)[ \t]*\r?$", re.MULTILINE)
+_END_OF_HEAD = re.compile(r"\r?\n\r?\n")
 _CONTENT = Memo("distribution-content")
 
 MOVES_RESULTS = {"pandas": ("pyarrow", "numexpr", "bottleneck")}
@@ -41,9 +47,10 @@ class Installed:
     """One installed distribution, read from its metadata only when asked."""
 
     def __init__(self, source: metadata.Distribution) -> None:
+        name, self.version = _named(source)
         self._source = source
-        self.name: str = canonicalize_name(source.metadata["Name"])
-        self.version: str = source.version
+        self.name: str = canonicalize_name(name)
+        """Empty where the metadata has none."""
         self.folder = Path(str(source.locate_file("")))
 
     @cached_property
@@ -56,7 +63,8 @@ class Installed:
     @cached_property
     def modules(self) -> frozenset[str]:
         """Top-level modules and packages that it provides."""
-        return frozenset(filter(None, (_module_name(file.path) for file in self.files)))
+        tops = set(_TOP.findall(self._source.read_text("RECORD") or ""))
+        return frozenset(filter(None, (_module_name(f"{first}{slash}") for first, slash in tops)))
 
     @cached_property
     def is_local(self) -> bool:
@@ -126,8 +134,8 @@ def installed(path: Sequence[str] | None = None) -> dict[str, Installed]:
     """All distributions on `path` (None: this process's ``sys.path``); the first of a name counts, as in imports."""
     found: dict[str, Installed] = {}
     for source in metadata.distributions() if path is None else metadata.distributions(path=list(path)):
-        if source.metadata["Name"]:
-            one = Installed(source)
+        one = Installed(source)
+        if one.name:
             found.setdefault(one.name, one)
     return found
 
@@ -185,6 +193,15 @@ def platform_tag() -> str:
     return f"{facts['sys_platform']}_{facts['platform_machine']}".lower()
 
 
+def _named(source: metadata.Distribution) -> tuple[str, str]:
+    """Name and version, from the head of its metadata: to parse all of it, description included, takes far longer."""
+    text = source.read_text("METADATA") or source.read_text("PKG-INFO") or ""
+    head = dict(_HEADER.findall(_END_OF_HEAD.split(text, maxsplit=1)[0]))
+    if len(head) == 2:
+        return head["Name"], head["Version"]
+    return source.metadata["Name"] or "", source.version
+
+
 def _is_content(path: str) -> bool:
     first = path.split("/", 1)[0]
     return not (
@@ -199,7 +216,7 @@ def _is_content(path: str) -> bool:
 def _module_name(path: str) -> str:
     first, slash, _ = path.partition("/")
     if slash:
-        return "" if "." in first else first
+        return "" if "." in first or first == "__pycache__" else first
     return first.split(".", 1)[0] if first.endswith(_MODULE_SUFFIXES) else ""
 
 

@@ -19,6 +19,7 @@ ARCHIVE = "code/commit.tar"
 FILE_BYTES = 16 << 20
 TOTAL_BYTES = 256 << 20
 _LINK = "120000"
+_ASKED_AT_ONCE = 50  # questions that fit into a pipe, so that neither side waits for the other for ever
 _PRIVATE = (".env", ".netrc", ".pem", ".key", ".p12", ".pfx", "id_rsa", "id_ed25519", "credentials.json")
 
 
@@ -110,10 +111,12 @@ def _contents(root: Path, listed: list[_Listed]) -> Iterator[tuple[_Listed, byte
         if git.stdin is None or git.stdout is None:
             raise ValueError("no pipes")
         try:
-            for one in listed:
-                git.stdin.write(one.blob.encode() + b"\n")
+            for start in range(0, len(listed), _ASKED_AT_ONCE):
+                together = listed[start : start + _ASKED_AT_ONCE]
+                git.stdin.write(b"".join(one.blob.encode() + b"\n" for one in together))
                 git.stdin.flush()
-                yield one, _answer(git.stdout, one)
+                for one in together:
+                    yield one, _answer(git.stdout, one)
         finally:
             git.stdin.close()
 

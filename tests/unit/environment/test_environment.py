@@ -217,3 +217,33 @@ def test_an_override_has_to_say_which_version(small, text):
 def test_an_override_of_something_else_lists_what_there_is(small):
     with pytest.raises(InvalidRequest, match="'six' is not in this version's environment; there are: packaging"):
         environment.overridden(small, ["six==1.0"])
+
+
+def test_what_is_read_quickly_is_what_the_whole_metadata_says():
+    """Of everything that is installed here."""
+    catalogue = distributions.installed()
+    assert len(catalogue) > 50
+    for one in catalogue.values():
+        assert one.name == distributions.canonicalize_name(one._source.metadata["Name"])
+        assert one.version == one._source.version
+        assert one.modules == {distributions._module_name(file.path) for file in one.files} - {""}
+
+
+def test_odd_metadata_is_read_all_the_same(tmp_path):
+    put(
+        tmp_path,
+        "plain",
+        "1.0",
+        {"plain/__init__.py": "", "plain/a,b.py": "", "single.py": "", "x.so": "", "d.pth": ""},
+    )
+    put(tmp_path, "windows", "2.0", {"windows.py": ""})
+    file = tmp_path / "windows-2.0.dist-info" / "METADATA"
+    file.write_bytes(b"Metadata-Version: 2.1\r\nname: Windows\r\nVersion:  2.0\r\n\r\nName: other\r\nVersion: 9\r\n")
+    nameless = tmp_path / "nameless-1.dist-info"
+    nameless.mkdir()
+    (nameless / "METADATA").write_text("Metadata-Version: 2.1\n\nName: described\n")
+    found = distributions.installed([str(tmp_path)])
+    assert {one.name: (one.version, one.modules) for one in found.values()} == {
+        "plain": ("1.0", {"plain", "single", "x"}),
+        "windows": ("2.0", {"windows"}),
+    }
