@@ -1,0 +1,1 @@
+"""Profiles of live windows, and honest comparison of them with a reference."""
