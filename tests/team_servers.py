@@ -23,6 +23,14 @@ import httpx
 from modelyard.registry.database import upgrade
 
 START_SECONDS = 60
+_QUICK = (
+    "-master.electionTimeout",
+    "500ms",
+    "-master.heartbeatInterval",
+    "100ms",
+    "-master.resumeState=false",
+    "-master.telemetry=false",
+)
 PASSWORD = "correct-horse-battery"
 
 
@@ -138,6 +146,8 @@ class S3:
         """Start it, and wait until it answers."""
         master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, port_grpc = map(str, self.ports)
         (self.folder / "data").mkdir(exist_ok=True)
+        shutil.rmtree(self.folder / "master", ignore_errors=True)  # it would wait for others that it knew before
+        (self.folder / "master").mkdir()
         command = [
             _weed(),
             "-logdir",
@@ -148,7 +158,18 @@ class S3:
             "-ip",
             "127.0.0.1",
         ]
-        command += ["-ip.bind", "127.0.0.1", "-master.port", master, "-master.port.grpc", master_grpc, "-filer", "-s3"]
+        command += [
+            "-ip.bind",
+            "127.0.0.1",
+            "-master.dir",
+            str(self.folder / "master"),
+            "-master.port",
+            master,
+            "-master.port.grpc",
+            master_grpc,
+            "-filer",
+            "-s3",
+        ]
         command += ["-volume.port", volume, "-volume.port.grpc", volume_grpc, "-filer.port", filer]
         command += ["-filer.port.grpc", filer_grpc, "-s3.port", port, "-s3.port.grpc", port_grpc]
         command += ["-s3.config", str(self.folder / "s3.json"), "-master.volumeSizeLimitMB", "256", "-volume.max", "50"]
@@ -161,7 +182,8 @@ class S3:
             "0",
         ]
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+            own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+            self.process = subprocess.Popen(command, cwd=self.folder, env=own, stdout=log, stderr=log)
         _wait(self._answers, self.process, self.folder / "server.log")
 
     def new(self) -> str:
@@ -173,6 +195,9 @@ class S3:
         assert self.process is not None
         self.process.kill()
         self.process.wait(START_SECONDS)
+        for port in self.ports:
+            for socket_file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                socket_file.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it."""
