@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from data_stores import content
 from modelyard.control import deployments
@@ -19,7 +19,7 @@ from modelyard.datasets.facts import Facts
 from modelyard.datasets.packs import Place
 from modelyard.datasets.tree import Content, Entry, Tree
 from modelyard.domain.run import CodeState, Machine, Metric, Outcome, Process, Run
-from modelyard.errors import AliasNotFound, DatasetNotFound, ModelNotFound, RunNotFound, VersionNotFound
+from modelyard.errors import AliasNotFound, DatasetNotFound, Failed, ModelNotFound, RunNotFound, VersionNotFound
 from modelyard.home import Home
 from modelyard.registry import Registry
 from modelyard.registry.database import Database
@@ -27,6 +27,7 @@ from modelyard.registry.datasets import DatabaseIndex, Datasets, Draft
 from modelyard.registry.runs import Condition, Runs, Wanted
 from modelyard.registry.tables import models
 from small_bundles import report, write_bundle
+from team_servers import PASSWORD, Team
 
 AT_ONCE = 8
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
@@ -230,3 +231,26 @@ def test_snapshots_come_back_with_what_was_said_of_them(registry: Registry) -> N
     assert is_new
     assert kept.version("flights@1") == made
     assert (made.origin, made.note, made.by, made.bytes) == (origin, "as delivered", "ann", 2**40)
+
+
+def test_who_only_works_with_a_shared_database_needs_no_right_to_change_its_form(servers: Team, tmp_path: Path) -> None:
+    url = servers.database()
+    name = url.rpartition("/")[2]
+    for statement in (
+        f"CREATE ROLE bob_{name} LOGIN PASSWORD 'tea-at-five'",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO bob_{name}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO bob_{name}",
+    ):
+        servers.postgresql.sql(statement, name)
+    with Registry.open(Home(tmp_path / "yard", url.replace(f"ann:{PASSWORD}", f"bob_{name}:tea-at-five"))) as registry:
+        registry.register(write_bundle(tmp_path / "b"))
+        registry.set_alias("toy", "champion", 1)
+        assert registry.version("toy@champion").number == 1
+        with registry.database.write() as connection:
+            silent = text("SELECT current_setting('idle_in_transaction_session_timeout')")
+            assert connection.execute(silent).scalar_one() == "1min"
+        with (
+            pytest.raises(Failed, match="refuses: must be owner of table models"),
+            registry.database.write() as connection,
+        ):
+            connection.execute(text("DROP TABLE models"))

@@ -1,4 +1,4 @@
-"""Servers of a team that refuse or go away in the middle, and disks that are full: it is told, and there is no damage."""
+"""Servers of a team that refuse or go away in the middle, and full disks: it is told, and there is no damage."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from modelyard.errors import Failed, InvalidRequest, Unavailable
@@ -210,12 +210,12 @@ def _of_postgresql(error: DatabaseError | InterfaceError, address: Address) -> E
         return Unavailable(
             f"the database {address} could not finish this, and nothing of it is kept; try again: {said}"
         )
-    if any(sign in said for sign in _NEVER):
+    if state == "42501" or any(sign in said for sign in _NEVER):
         return Failed(f"the database {address} refuses: {said}")
     if not state and isinstance(error, OperationalError | InterfaceError):
         return Unavailable(f"the database {address} cannot be reached, or the connection to it was lost: {said}")
-    if isinstance(error, OperationalError):
-        return Failed(f"the database {address} cannot be used: {said}")
+    if isinstance(error, OperationalError | DataError):
+        return Failed(f"the database {address} cannot be used, or not for this: {said}")
     return error
 
 
