@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -294,3 +295,57 @@ class Team:
             server.has_template = True
         server.sql(f"CREATE DATABASE {name} TEMPLATE template_yard")
         return server.url(name)
+
+
+class Cable:
+    """Lies between a program and a server on this machine, and can be pulled out while they talk."""
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._is_whole, self._is_mute = True, False
+        self._ends: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def pull(self) -> None:
+        """End all connections, and every new one at once."""
+        self._is_whole = False
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mute(self) -> None:
+        """What the server says next is lost, and the connection with it."""
+        self._is_mute = True
+
+    def mend(self) -> None:
+        """Let everything through again."""
+        self._is_whole, self._is_mute = True, False
+
+    def close(self) -> None:
+        """Take it away."""
+        self.pull()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                if not self._is_whole:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._server))
+                self._ends += [near, far]
+                threading.Thread(target=self._carry, args=(near, far, False), daemon=True).start()
+                threading.Thread(target=self._carry, args=(far, near, True), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        with suppress(OSError):
+            while raw := source.recv(2**16):
+                if is_answer and self._is_mute:
+                    break
+                target.sendall(raw)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

@@ -42,7 +42,7 @@ _CLIENT_SETTINGS = (
     "timeout",
     "user_agent",
 )
-_RETRIES = 5
+_RETRIES = 7
 _SECONDS = 20
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 

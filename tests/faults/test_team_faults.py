@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 
 from data_stores import content, files_in, write
 from modelyard import data
-from modelyard.errors import Failed, ModelyardError, Unavailable
+from modelyard.errors import Failed, Unavailable
 from modelyard.home import Home
 from modelyard.objects import Objects
 from modelyard.registry import Registry
@@ -23,7 +23,7 @@ from modelyard.registry.remote import ObjectBundles
 from modelyard.registry.store import store_of
 from modelyard.registry.tables import models
 from small_bundles import write_bundle
-from team_servers import PASSWORD, S3, PostgreSQL, Team, folder, free_ports
+from team_servers import PASSWORD, Cable, PostgreSQL, Team, folder, free_ports
 
 LITTLE_ROOM = """
 import resource, signal, sys
@@ -55,18 +55,20 @@ def mortal_database() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture
-def mortal_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    with folder("mortal") as place:
-        made = S3.make(place)
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
-        yield made
-        made.stop()
+def cable_to_s3(servers: Team, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cable]:
+    """The object server, at the end of a cable."""
+    made = Cable(int(servers.s3.environment["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    for name, value in servers.s3.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{made.port}")
+    yield made
+    made.close()
 
 
 def test_servers_that_do_not_answer_are_named_without_their_passwords(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("modelyard.objects._RETRIES", 2)
     port = free_ports(1)[0]
     with pytest.raises(Unavailable, match=rf"postgresql://ann@127.0.0.1:{port}/yard cannot be reached") as told:
         Database(f"postgresql://ann:{PASSWORD}@127.0.0.1:{port}/yard")
@@ -134,35 +136,69 @@ def test_a_database_that_goes_away_in_a_transaction_keeps_nothing_of_it(
             assert connection.execute(select(models.c.name)).scalars().all() == ["toy"]
 
 
+def test_a_version_whose_acknowledgement_was_lost_is_there_once(servers: Team, tmp_path: Path) -> None:
+    url, cable = servers.database(), Cable(servers.postgresql.port)
+    far = url.replace(f":{servers.postgresql.port}/", f":{cable.port}/")
+    bundle = write_bundle(tmp_path / "b")
+    with Registry.open(Home(tmp_path / "yard", far)) as registry:
+
+        def commit_and_hear_nothing() -> None:
+            with registry.database.write() as connection:
+                connection.execute(insert(models).values(name="toy", created_at=datetime.now(UTC)))
+                cable.mute()
+
+        with pytest.raises(Unavailable, match="connection to it was lost"):
+            commit_and_hear_nothing()
+        cable.mend()
+        with registry.database.read() as connection:
+            assert connection.execute(select(models.c.name)).scalars().all() == ["toy"]
+        assert [registry.register(bundle).number for _ in range(2)] == [1, 1]
+    cable.close()
+
+
 def test_an_object_store_that_goes_away_in_a_snapshot_leaves_what_can_be_gone_on_with(
-    mortal_s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cable_to_s3: Cable, servers: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelyard.datasets.packs.FULL", 2**20)
-    home = Home(tmp_path / "yard", None, mortal_s3.new()).create()
+    monkeypatch.setattr("modelyard.objects._RETRIES", 2)
+    home = Home(tmp_path / "yard", None, servers.s3.new()).create()
     write(tmp_path / "data", {f"{at}": content(300_000, at) for at in range(40)})
     kept = threading.Event()
     put = Objects.put
 
-    def put_and_die(objects: Objects, key: str, raw: bytes | Path) -> None:
+    def put_and_lose(objects: Objects, key: str, raw: bytes | Path) -> None:
         put(objects, key, raw)
         if not kept.is_set():
             kept.set()
-            mortal_s3.kill()
+            cable_to_s3.pull()
 
-    monkeypatch.setattr(Objects, "put", put_and_die)
+    monkeypatch.setattr(Objects, "put", put_and_lose)
     with pytest.raises(Unavailable, match="cannot be reached"):
         data.snapshot(tmp_path / "data", "toy", home=home, profile=False)
     assert kept.is_set()
     assert data.newest(home=home) == ()
-    mortal_s3.start()
+    assert list((home.cache / "packs").iterdir()) == []
+    cable_to_s3.mend()
     made = data.snapshot(tmp_path / "data", "toy", home=home, profile=False)
     assert made.stored_bytes < sum(map(len, files_in(tmp_path / "data").values())), "what was kept was stored again"
     data.checkout("toy@1", tmp_path / "out", home=home)
     assert files_in(tmp_path / "out") == files_in(tmp_path / "data")
-    mortal_s3.kill()
-    with pytest.raises(ModelyardError, match="cannot be reached"):
+    cable_to_s3.pull()
+    with pytest.raises(Unavailable, match="cannot be reached"):
         data.checkout("toy@1", tmp_path / "again", home=home)
     assert not (tmp_path / "again").exists()
+
+
+def test_an_object_store_that_goes_away_for_a_moment_is_waited_for(
+    cable_to_s3: Cable, servers: Team, tmp_path: Path
+) -> None:
+    objects = Objects(servers.s3.new())
+    cable_to_s3.pull()
+    mending = threading.Timer(0.3, cable_to_s3.mend)
+    mending.start()
+    objects.put("a", b"in the end")
+    assert objects.read("a") == b"in the end"
+    mending.join()
 
 
 @pytest.mark.parametrize("kind", ["alone", "team"])
