@@ -169,3 +169,25 @@ def test_room_is_freed_only_when_that_is_said(terminal: Terminal) -> None:
     assert freed["freed"]["bytes"] == freed["found"]["bytes"] > 0
     assert terminal.json("gc", "--yes")["freed"]["bytes"] == 0
     assert terminal("gc", "--older-than", "soon").exit_code == 2
+
+
+@pytest.mark.usefixtures("two_versions")
+def test_versions_go_to_another_home_and_come_back(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Terminal(tmp_path / "other")
+    assert "remote add team" in terminal("push", "toy@1", "--to", "team").stderr
+    assert terminal("remote", "add", "team", "--home", str(tmp_path / "other")).exit_code == 0
+    assert terminal.json("remote", "list")["remotes"][0]["name"] == "team"
+    pushed = terminal.json("push", "toy@2", "--to", "team")
+    assert [(each["here"], each["state"]) for each in pushed["arrivals"]] == [("toy@2", "new")]
+    assert "was there" in terminal("push", "toy@2", "--to", "team").stdout
+    assert "toy@2" in other("list", "toy").stdout
+    file = tmp_path / "toy.yard"
+    assert "toy@2" in other("export", "toy@2", str(file), "--all").stdout
+    third = Terminal(tmp_path / "third")
+    taken = third.json("import", str(file))
+    assert (taken["arrivals"][0]["here"], taken["reports_left_out"]) == ("toy@2", 1)
+    assert other("pull", "toy@1", "--from", str(tmp_path / "yard")).exit_code == 0
+    assert [each["ref"] for each in other.json("list", "toy")["versions"]] == ["toy@1", "toy@2"]
+    assert terminal("remote", "remove", "team").exit_code == 0
+    assert terminal("push", "toy@1", "--to", "team").exit_code == 3

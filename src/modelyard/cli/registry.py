@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_A_FILE = "an exported file"
+"""What a home is called in a file, whose bytes depend on what is in it and on nothing else."""
+
 
 @app.command("list")
 def list_(
@@ -91,22 +94,49 @@ def export(
     form: Annotated[
         str, typer.Option("--format", help="bundle: one file for Modelyard; mlflow: a model directory for MLflow.")
     ] = "bundle",
+    everything: Annotated[
+        bool, typer.Option("--all", "--with-data", help="With its run, code, data, reports: all that it needs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a version's bundle as one file (the same version gives the same bytes), or as an MLflow model directory.
 
+    With --all the file holds all that the version needs, as push would bring it, for machines with no connection; REF
+    may then be data:NAME@V or run:ID too.
+
     Example: modelyard export flights-delay@3 flights-delay-3.zip
+
+    Example: modelyard export flights-delay@3 flights-delay-3.yard --all
 
     Example: modelyard export flights-delay@3 flights-delay-mlflow --format mlflow
     """
     if form not in ("bundle", "mlflow"):
         raise typer.BadParameter("there are the formats bundle and mlflow")
+    if everything:
+        _export_all(ref, file, as_json)
+        return
     with reported_errors(as_json), _registry() as registry:
         version = registry.version(ref)
         write = _write_mlflow if form == "mlflow" else _write_bundle
         written, said = write(registry, version, file)
         document = {"ref": version.ref, "digest": version.digest, "file": str(file), "format": form, **written}
         emit(document, as_json, lambda: out.print(f"{version.ref} is in {file} ({said})", markup=False))
+
+
+def _export_all(ref: str, file: Path, as_json: bool) -> None:
+    from modelyard.cli.exchange import progress
+    from modelyard.domain.names import Named
+    from modelyard.exchange.file import export as write
+    from modelyard.exchange.side import opened
+    from modelyard.home import Home
+
+    with reported_errors(as_json), opened(Home.locate(), _A_FILE) as side:
+        with progress(as_json) as tell:
+            parcel, size = write(side, [Named.parse(ref)], file, tell)
+        held = [*(each.ref for each in parcel.models), *(f"run:{each.run.id}" for each in parcel.runs)]
+        held += [f"data:{each.ref}" for each in parcel.data]
+        document = {"ref": ref, "file": str(file), "format": "all", "bytes": size, "holds": held}
+        emit(document, as_json, lambda: out.print(f"{', '.join(held)} in {file} ({size:,} bytes)", markup=False))
 
 
 def _write_bundle(registry: Registry, version: Version, file: Path) -> tuple[dict[str, Any], str]:
@@ -129,13 +159,25 @@ def import_(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Take a bundle whose model runs code of its own when it is loaded.")
     ] = False,
+    aliases: Annotated[
+        bool, typer.Option("--aliases", help="Of export --all: point aliases as they do there.")
+    ] = False,
+    although_removed: Annotated[
+        bool, typer.Option("--although-removed", help="Of export --all: also what was removed here.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Register a bundle from a file or folder, once every byte of it is checked.
+    """Register a bundle, or all that `export --all` wrote, from a file or folder, once every byte of it is checked.
 
     Example: modelyard import flights-delay-3.zip
     """
     import tempfile
+
+    from modelyard.exchange.file import is_parcel
+
+    if is_parcel(source):
+        _import_all(source, trust_code, aliases, although_removed, as_json)
+        return
 
     from modelyard.bundle.archive import import_file
     from modelyard.bundle.layout import open_bundle
@@ -148,6 +190,24 @@ def import_(
             version = registry.register(bundle)
         facts = _facts(registry, version)
         emit(facts, as_json, lambda: out.print(f"{version.ref} is registered; next: modelyard verify {version.ref}"))
+
+
+def _import_all(source: Path, trust_code: bool, aliases: bool, although_removed: bool, as_json: bool) -> None:
+    from modelyard.cli.exchange import print_arrivals, progress
+    from modelyard.exchange.arriving import Terms
+    from modelyard.exchange.file import import_ as read
+    from modelyard.exchange.side import opened
+    from modelyard.home import Home
+
+    terms = Terms(user(), although_removed, aliases, with_findings=trust_code)
+    with reported_errors(as_json), opened(Home.locate()) as side:
+        with progress(as_json) as tell:
+            parcel, arrivals = read(side, source, terms, trusted=trust_code, tell=tell)
+        reports = sum(len(each.reports) + len(each.reproductions) for each in parcel.models)
+        left = reports and not trust_code
+        document = {"from": parcel.origin, "arrivals": arrivals, "reports_left_out": reports if left else 0}
+        said = "its reports are not taken over without --trust-code: modelyard verify proves it here" if left else ""
+        emit(document, as_json, lambda: print_arrivals(arrivals, said or "all of it is checked and here"))
 
 
 def user() -> str:

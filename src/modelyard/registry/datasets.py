@@ -80,10 +80,13 @@ class Datasets:
         """Let go of open files."""
         self.store.packs.close()
 
-    def register(self, name: str, draft: Draft) -> tuple[DatasetVersion, bool]:
+    def register(
+        self, name: str, draft: Draft, *, number: int | None = None, at: datetime | None = None
+    ) -> tuple[DatasetVersion, bool]:
         """Make a stored snapshot the next version of the dataset `name`, and say whether it is new.
 
-        The same content again gives the version that there is.
+        The same content again gives the version that there is. One that was made elsewhere, `at` some time, gets the
+        `number` that it has there, if that is free.
 
         Raises:
             InvalidRequest: the name cannot be one.
@@ -97,10 +100,9 @@ class Datasets:
             row = connection.execute(select(dataset_versions).where(same)).one_or_none()
             is_new = row is None
             if row is None:
-                newest = select(func.coalesce(func.max(dataset_versions.c.number), 0))
-                given = connection.execute(newest.where(dataset_versions.c.dataset == name)).scalar_one()
-                number = max(given, removals.highest(connection, "data", name)) + 1
-                values = {"dataset": name, "number": number, "digest": digest, **_values(draft)}
+                here, column = dataset_versions.c.dataset == name, dataset_versions.c.number
+                number = removals.next_number(connection, "data", name, column, here, number)
+                values = {"dataset": name, "number": number, "digest": digest, **_values(draft, at)}
                 ledger.register(connection, draft.content(), self._index.since)
                 connection.execute(insert(dataset_versions).values(values))
                 if draft.made_from:
@@ -219,9 +221,9 @@ class Datasets:
             return row
 
 
-def _values(draft: Draft) -> dict[str, Any]:
+def _values(draft: Draft, at: datetime | None) -> dict[str, Any]:
     return {
-        "created_at": datetime.now(UTC),
+        "created_at": at or datetime.now(UTC),
         "by": draft.by,
         "note": draft.note,
         "files": len(draft.tree.entries),

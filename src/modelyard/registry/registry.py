@@ -127,8 +127,10 @@ class Registry:
 
     # versions ---------------------------------------------------------------------------------------------------------
 
-    def register(self, bundle: Bundle) -> Version:
+    def register(self, bundle: Bundle, *, number: int | None = None, at: datetime | None = None) -> Version:
         """Make `bundle` the next version of the model it names; the same bundle again gives the same version back.
+
+        One that was registered elsewhere, `at` some time, gets the `number` that it has there, if that is free.
 
         The files are stored and checked first, then one transaction makes the version known: a process killed at any
         moment leaves either the whole version or none. Concurrent calls get different numbers.
@@ -137,9 +139,9 @@ class Registry:
             BundleRefused: a file changed since `bundle` was opened.
         """
         check_name(bundle.manifest.name)
-        return again(lambda: self._register(bundle))
+        return again(lambda: self._register(bundle, number, at))
 
-    def _register(self, bundle: Bundle) -> Version:
+    def _register(self, bundle: Bundle, number: int | None, at: datetime | None) -> Version:
         name = bundle.manifest.name
         self._store.put(bundle)
         with self.database.write() as connection:
@@ -149,10 +151,9 @@ class Registry:
             if row is None:
                 if not self._store.has(bundle):
                     raise ContentCollected(f"the bundle {bundle.digest} was collected before it was registered")
-                newest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.model == name)
-                given = max(connection.execute(newest).scalar_one(), removals.highest(connection, "model", name))
-                number = given + 1
-                connection.execute(insert(versions).values(number=number, **_facts(bundle)))
+                here = versions.c.model == name
+                number = removals.next_number(connection, "model", name, versions.c.number, here, number)
+                connection.execute(insert(versions).values(number=number, **_facts(bundle, at)))
                 if packed := _packed_tags(bundle, number):
                     connection.execute(insert(tags), packed)
                 row = connection.execute(select(versions).where(same)).one()
@@ -338,12 +339,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _facts(bundle: Bundle) -> dict[str, Any]:
+def _facts(bundle: Bundle, at: datetime | None) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
         "model": manifest.name,
         "digest": bundle.digest,
-        "created_at": _now(),
+        "created_at": at or _now(),
         "runtime": manifest.runtime,
         "tags": dict(manifest.tags),
     }

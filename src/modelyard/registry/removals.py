@@ -34,6 +34,28 @@ def highest(connection: Connection, kind: Kind, name: str) -> int:
     return found
 
 
+def next_number(connection: Connection, kind: Kind, name: str, number: Any, here: Any, wanted: int | None) -> int:
+    """The number of a new version: the one that is wanted, if no version has or had it, else the next.
+
+    Args:
+        connection: The transaction that will use it.
+        kind: What is numbered.
+        name: Of the model or dataset.
+        number: The column of numbers of versions.
+        here: Which of them are of that name.
+        wanted: The number that it should have, or None.
+    """
+    given: int = max(
+        connection.execute(select(func.coalesce(func.max(number), 0)).where(here)).scalar_one(),
+        highest(connection, kind, name),
+    )
+    if wanted is None:
+        return given + 1
+    is_taken = connection.execute(select(number).where(here, number == wanted)).first() is not None
+    was_taken = of_version(connection, kind, name, wanted) is not None
+    return given + 1 if is_taken or was_taken else wanted
+
+
 def of_version(connection: Connection, kind: Kind, name: str, number: int | None) -> Removal | None:
     """The removal of that version, if it was removed."""
     there = (removals.c.kind == kind) & (removals.c.name == name) & (removals.c.number == number)

@@ -123,15 +123,24 @@ class Runs:
             if not connection.execute(update(runs).where(mine).values(values)).rowcount:
                 return False
             ledger.register(connection, {*tree, *content})
-            for table, rows in (
-                (run_values, list(_values(run))),
-                (run_data, list(_data(connection, run))),
-                (run_versions, list(_models(connection, run, run.versions))),
-                (run_models, list(_models(connection, run, run.loaded))),
-                (run_snapshots, list(_taken(connection, run))),
-            ):
-                if rows:
-                    connection.execute(insert(table), rows)
+            _link(connection, run)
+            return True
+
+    def adopt(self, run: Run, digest: str, tree: Sequence[bytes], content: Collection[bytes]) -> bool:
+        """Keep a run that was recorded elsewhere; False where it is kept already.
+
+        Without files, as of a run that was lost, `digest` is empty.
+
+        Raises:
+            ContentCollected: some of the chunks are not here (any more); nothing is kept.
+        """
+        files = {"digest": digest, "tree": msgspec.msgpack.encode(tuple(tree))} if digest else {}
+        with self._database.write() as connection:
+            if connection.execute(select(runs.c.id).where(runs.c.id == run.id)).first() is not None:
+                return False
+            ledger.register(connection, {*tree, *content})
+            connection.execute(insert(runs).values(id=run.id, **_columns(run), **files))
+            _link(connection, run)
             return True
 
     def give_up(self, run: Run) -> bool:
@@ -199,6 +208,19 @@ class Runs:
                 raise RunRemoved(which, str(gone))
             known = [row.id for row in rows] or [row.id for row in connection.execute(newest_first.limit(3))]
         raise RunNotFound(which, known, several=len(rows) > 1)
+
+
+def _link(connection: Connection, run: Run) -> None:
+    """Make what a run was, read and made known to searches."""
+    for table, rows in (
+        (run_values, list(_values(run))),
+        (run_data, list(_data(connection, run))),
+        (run_versions, list(_models(connection, run, run.versions))),
+        (run_models, list(_models(connection, run, run.loaded))),
+        (run_snapshots, list(_taken(connection, run))),
+    ):
+        if rows:
+            connection.execute(insert(table), rows)
 
 
 def _columns(run: Run) -> dict[str, Any]:

@@ -226,6 +226,22 @@ collected_packs = Table(
     Column("at", UtcTime, nullable=False),
 )
 
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("origin", String, nullable=False),
+    Column("origin_ref", String(192), nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Index("ix_arrivals_thing", "kind", "name", "number"),
+)
+"""What was taken in from elsewhere: where from, and how it is written there. A run has the number 0."""
+
 runs = Table(
     "runs",
     metadata,
