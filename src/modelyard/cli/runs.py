@@ -210,11 +210,12 @@ def _data(run: Run) -> list[str]:
 
 def _environment(run: Run) -> list[str]:
     machine, environment = run.machine, run.environment
-    lines = [f"{machine.host}, {machine.platform}, {machine.processor}, {machine.cores} cores"]
+    lines = [f"{machine.host}, {machine.platform}, {machine.processor}, {machine.cores} cores"] if machine.host else []
     lines += [f"processor features: {' '.join(machine.features)}"] if machine.features else []
     if environment is not None:
         count = len(environment.distributions)
         lines.append(f"Python {environment.python}, {count} distributions, {environment.blas or 'no BLAS'}")
         lines += [f"threads: {', '.join(f'{pool} {size}' for pool, size in environment.threads.items())}"]
     lines += [f"{name}={value}" for name, value in run.settings.items()]
-    return [*lines, *(f"random source {name}: {said}" for name, said in run.seeds.items())]
+    lines += [f"random source {name}: {said}" for name, said in run.seeds.items()]
+    return lines or ["not known"]

@@ -10,7 +10,9 @@ import typer
 from modelyard.cli.output import Json, emit, err, reported_errors
 
 if TYPE_CHECKING:
-    from modelyard.runs.program import Done
+    from collections.abc import Sequence
+
+    from modelyard.runs.program import Alongside, Done
 
 app = typer.Typer()
 
@@ -24,11 +26,15 @@ def train(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="NAME=VALUE", help="A text to search by.")] = None,
     note: Annotated[str, typer.Option("--note", help="A line to keep with the run.")] = "",
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow/--no-mlflow", help="Take in what the program logs with MLflow.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Run a training program and record it: code, data, environment, parameters, metrics, output, outcome.
 
-    The exit code is the program's. With --json what it prints goes to standard error.
+    The exit code is the program's. With --json what it prints goes to standard error. A program that logs with MLflow
+    has its run, parameters, metrics and models taken in as this run.
 
     Example: modelyard train -- python train.py --depth 6
 
@@ -39,10 +45,18 @@ def train(
     with reported_errors(as_json):
         tags = tags_of(tag)
         out = sys.stderr.buffer if as_json else sys.stdout.buffer
-        done = recorded(command, streams=(out, sys.stderr.buffer), name=name, data=data or (), tags=tags, note=note)
+        streams = (out, sys.stderr.buffer)
+        also = _alongside() if mlflow else ()
+        done = recorded(command, streams=streams, name=name, data=data or (), tags=tags, note=note, alongside=also)
         emit(_document(done), as_json, lambda: _tell(done))
     if done.exit_code:
         raise typer.Exit(done.exit_code)
+
+
+def _alongside() -> Sequence[Alongside]:
+    from modelyard.mlflow.alongside import MlflowAlongside
+
+    return (MlflowAlongside(say=lambda words: err.print(words, style="dim", markup=False)),)
 
 
 def tags_of(texts: list[str] | None) -> dict[str, str]:

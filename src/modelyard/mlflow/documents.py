@@ -101,7 +101,7 @@ def listing(folder: Path) -> Listing:
     Raises:
         BundleRefused: a link or special file is among them, or it is too large.
     """
-    files, total = dict(sorted(_walk(folder, ""))), 0
+    files, total = dict(sorted(plain_files(folder))), 0
     digest = blake3()
     for name, path in files.items():
         total += path.stat().st_size
@@ -111,14 +111,19 @@ def listing(folder: Path) -> Listing:
     return Listing(files, digest.hexdigest())
 
 
-def _walk(folder: Path, below: str) -> Iterator[tuple[str, Path]]:
+def plain_files(folder: Path, below: str = "") -> Iterator[tuple[str, Path]]:
+    """The files of a foreign folder by their paths in it, but for what Python compiled.
+
+    Raises:
+        BundleRefused: a link or special file is among them.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name in _PASSED_OVER:
                 continue
             mode = entry.stat(follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode):
-                yield from _walk(Path(entry.path), f"{below}{entry.name}/")
+                yield from plain_files(Path(entry.path), f"{below}{entry.name}/")
             elif stat.S_ISREG(mode):
                 yield f"{below}{entry.name}", Path(entry.path)
             else:

@@ -6,7 +6,7 @@ import math
 import operator
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -143,6 +143,18 @@ class Runs:
             _link(connection, run)
             return True
 
+    def add_versions(self, run: Run, refs: Sequence[str]) -> None:
+        """Note that a run whose end is known made versions that came to be known later."""
+        with self._database.write() as connection:
+            more = replace(run, versions=(*run.versions, *refs))
+            connection.execute(update(runs).where(runs.c.id == run.id).values(_columns(more)))
+            known = {(row.model, row.number) for row in connection.execute(_links_of(run.id))}
+            rows = [
+                row for row in _models(connection, run, more.versions) if (row["model"], row["number"]) not in known
+            ]
+            if rows:
+                connection.execute(insert(run_versions), rows)
+
     def give_up(self, run: Run) -> bool:
         """Keep what is known of a run whose files are gone; False where its end is known."""
         with self._database.write() as connection:
@@ -266,6 +278,10 @@ def _data(connection: Connection, run: Run) -> Iterator[dict[str, Any]]:
         row = {"run": run.id, "dataset": ref.model, "number": ref.version, "was_read": text in run.data.versions}
         if connection.execute(select(*known).where(known[0] == ref.model, known[1] == ref.version)).first():
             yield row
+
+
+def _links_of(run_id: str) -> Select[Any]:
+    return select(run_versions.c.model, run_versions.c.number).where(run_versions.c.run == run_id)
 
 
 def _models(connection: Connection, run: Run, refs: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Protocol
 
 from modelyard.domain.run import Outcome, Run
 from modelyard.errors import InvalidRequest
@@ -41,6 +41,18 @@ class Done:
     record: Run | None
 
 
+class Alongside(Protocol):
+    """Something else that a program may log to, taken in with its run."""
+
+    def surroundings(self, folder: RunFolder) -> Mapping[str, str]:
+        """Environment variables that the program gets."""
+        ...
+
+    def collect(self, folder: RunFolder) -> None:
+        """Called once when the program has ended and before the run is stored. It raises nothing."""
+        ...
+
+
 def train(
     command: Sequence[str],
     *,
@@ -51,6 +63,7 @@ def train(
     note: str = "",
     home: str | Path | Home | None = None,
     within: Within | None = None,
+    alongside: Sequence[Alongside] = (),
 ) -> Done:
     """Run a program as a recorded run, and wait for it.
 
@@ -63,6 +76,7 @@ def train(
         note: A line to keep.
         home: Where the registry is; see `Home.locate`.
         within: Where and how it is repeated; without, it runs here and as it is.
+        alongside: What else the program may log to.
 
     Raises:
         InvalidRequest: there is no such program, or the name cannot be one.
@@ -74,7 +88,8 @@ def train(
         folder.tell(name=name)
     clock = time.monotonic()
     try:
-        child = _start(command, folder, within)
+        settings = {name: value for each in alongside for name, value in each.surroundings(folder).items()}
+        child = _start(command, folder, within, settings)
     except OSError as error:
         end(folder, Outcome("failed", error=f"{command[0]} cannot be started: {error.strerror}"), 0.0)
         raise InvalidRequest(f"{command[0]} cannot be started: {error.strerror}") from error
@@ -85,7 +100,10 @@ def train(
             code = _waited(child, outputs, streams)
     else:
         code = _waited_in_group(child, outputs, streams, within.seconds)
-    record = end(folder, _outcome(code, outputs[1]), time.monotonic() - clock, pid=child.pid)
+    seconds = time.monotonic() - clock
+    for each in alongside:
+        each.collect(folder)
+    record = end(folder, _outcome(code, outputs[1]), seconds, pid=child.pid)
     return Done(folder.path.name, 128 - code if code < 0 else code, record)
 
 
@@ -101,8 +119,10 @@ def default_name(command: Sequence[str]) -> str:
     return safe.strip("-._")[:100] or "train"
 
 
-def _start(command: Sequence[str], folder: RunFolder, within: Within | None) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ if within is None else within.environ)
+def _start(
+    command: Sequence[str], folder: RunFolder, within: Within | None, settings: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    environment = {**(os.environ if within is None else within.environ), **settings}
     path = [str(_INSIDE), *filter(None, [environment.get("PYTHONPATH")])]
     environment |= {
         VARIABLE: str(folder.path),

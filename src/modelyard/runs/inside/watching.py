@@ -126,6 +126,7 @@ def facts() -> dict[str, Any]:
         "threads": threads,
         "blas": blas,
         "seeds": _seeds(),
+        "mlflow": os.environ.get("MLFLOW_TRACKING_URI", "") if "mlflow" in sys.modules else "",
     }
 
 
