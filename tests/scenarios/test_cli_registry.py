@@ -50,7 +50,7 @@ def two_versions(home: Path, tmp_path: Path) -> None:
 
 def test_an_empty_registry_says_how_to_begin(terminal: Terminal) -> None:
     assert "modelyard.pack" in terminal("list").stdout
-    assert terminal.json("list") == {"models": []}
+    assert terminal.json("list") == {"models": [], "more": False}
 
 
 @pytest.mark.usefixtures("two_versions")
@@ -58,7 +58,7 @@ def test_models_and_versions_are_listed(terminal: Terminal) -> None:
     assert "toy@2" in terminal("list").stdout
     assert terminal.json("list")["models"][0]["versions"] == 2
     versions = terminal.json("list", "toy")["versions"]
-    assert [(one["ref"], one["proven"]) for one in versions] == [("toy@1", True), ("toy@2", False)]
+    assert [(one["ref"], one["proven"]) for one in versions] == [("toy@2", False), ("toy@1", True)]
 
 
 @pytest.mark.usefixtures("two_versions")
@@ -68,7 +68,7 @@ def test_a_version_is_shown_in_full(terminal: Terminal) -> None:
         assert said in text
     shown = terminal.json("show", "toy@1")
     assert (shown["proven"], shown["manifest"]["estimator"]) == (True, "LinearRegression")
-    assert [version["ref"] for version in terminal.json("show", "toy")["versions"]] == ["toy@1", "toy@2"]
+    assert [version["ref"] for version in terminal.json("show", "toy")["versions"]] == ["toy@2", "toy@1"]
 
 
 @pytest.mark.usefixtures("two_versions")
@@ -122,7 +122,7 @@ def test_a_bundle_that_runs_code_is_taken_only_on_trust(terminal: Terminal, tmp_
     refused = terminal("import", str(tmp_path / "b"))
     assert refused.exit_code == 5
     assert "model/native.skops (cloudpickle): loading it runs code" in refused.stderr
-    assert terminal.json("list") == {"models": []}
+    assert terminal.json("list") == {"models": [], "more": False}
     assert terminal("import", str(tmp_path / "b"), "--trust-code").exit_code == 0
 
 
@@ -134,7 +134,7 @@ def test_a_truncated_file_is_refused_and_nothing_is_registered(terminal: Termina
     (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
     elsewhere = Terminal(tmp_path / "other-yard")
     assert elsewhere("import", str(tmp_path / "cut.zip")).exit_code == 5
-    assert elsewhere.json("list") == {"models": []}
+    assert elsewhere.json("list") == {"models": [], "more": False}
 
 
 def test_a_file_that_does_not_exist_is_wrong_usage(terminal: Terminal, tmp_path: Path) -> None:
@@ -188,6 +188,6 @@ def test_versions_go_to_another_home_and_come_back(terminal: Terminal, tmp_path:
     taken = third.json("import", str(file))
     assert (taken["arrivals"][0]["here"], taken["reports_left_out"]) == ("toy@2", 1)
     assert other("pull", "toy@1", "--from", str(tmp_path / "yard")).exit_code == 0
-    assert [each["ref"] for each in other.json("list", "toy")["versions"]] == ["toy@1", "toy@2"]
+    assert [each["ref"] for each in other.json("list", "toy")["versions"]] == ["toy@2", "toy@1"]
     assert terminal("remote", "remove", "team").exit_code == 0
     assert terminal("push", "toy@1", "--to", "team").exit_code == 3

@@ -81,7 +81,7 @@ def test_nothing_of_a_model_runs_unless_it_is_trusted(work: Path) -> None:
     assert refused["kind"] == "PolicyDenied"
     assert "nothing of it was run" in refused["error"]
     assert "python_model.pkl" in refused["error"]
-    assert modelyard("list") == {"models": []}
+    assert modelyard("list") == {"models": [], "more": False}
 
 
 @pytest.mark.parametrize(

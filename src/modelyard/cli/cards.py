@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelyard.domain.run import Run
     from modelyard.domain.schema import Column, Output
     from modelyard.registry import StoredReport
+    from modelyard.registry.marks import Marks
     from modelyard.registry.reproductions import StoredReproduction
 
 
@@ -62,7 +63,7 @@ def moment(at: datetime) -> str:
 
 def versions_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Versions, one a line."""
-    headings = ["version", "registered", "runtime", "proven", "aliases", "digest"]
+    headings = ["version", "registered", "runtime", "proven", "aliases", "digest", "values and tags"]
     return table(
         headings,
         [
@@ -73,6 +74,7 @@ def versions_table(rows: Sequence[dict[str, Any]]) -> Table:
                 "yes" if row["proven"] else "no",
                 ", ".join(row["aliases"]),
                 row["digest"][:19],
+                ", ".join(f"{name}={said}" for part in ("values", "tags") for name, said in row.get(part, {}).items()),
             ]
             for row in rows
         ],
@@ -83,6 +85,8 @@ def print_model(described: dict[str, Any]) -> None:
     """A model: its versions and what its aliases point at."""
     out.print(f"[bold]{described['model']}[/]")
     put(versions_table(described["versions"]))
+    if described["more"]:
+        out.print(f"these are the newest {len(described['versions'])}: modelyard list {described['model']} --limit")
     for alias, number in described["aliases"].items():
         out.print(f"{described['model']}@{alias} points at {described['model']}@{number}")
     for removal in described["removed"]:
@@ -99,9 +103,17 @@ def print_version(described: dict[str, Any]) -> None:
         section("compiling", table(["precision", "outcome", "reason"], map(_attempt, manifest.attempts)))
     section("environment", Text(_environment(manifest)))
     section("code", Text(_code(manifest)))
+    _print_marks(described["marks"])
     section("runs that made it", _runs(described["runs"]))
     section("parity reports", _reports(described["reports"]))
     section("reproductions", _reproductions(described["reproductions"]))
+
+
+def _print_marks(marks: Marks) -> None:
+    from modelyard.cli.marking import marked
+
+    if lines := marked(marks):
+        section("tags and notes put on it later", Text("\n".join(lines)))
 
 
 def _code(manifest: Manifest) -> str:

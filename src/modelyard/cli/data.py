@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modelyard.datasets.facts import Profile, TableFacts
     from modelyard.datasets.snapshot import Tell
     from modelyard.domain.removal import Removal
+    from modelyard.registry.marks import Marks
 
 _COMMONEST = 4
 
@@ -138,11 +139,13 @@ def show(ref: Ref, as_json: Json = False) -> None:
     Example: modelyard data show flights@2
     """
     from modelyard import data
+    from modelyard.cli.marking import marks_at
 
     with reported_errors(as_json):
         version = data.show(ref)
-        profile = data.profile(version.ref)
-        emit({**_facts(version), "profile": profile}, as_json, lambda: _print_version(version, profile))
+        profile, marks = data.profile(version.ref), marks_at("data", version.dataset, version.number)
+        document = {**_facts(version), "profile": profile, "tags": marks.in_force, "marks": marks}
+        emit(document, as_json, lambda: _print_version(version, profile, marks))
 
 
 @data_app.command()
@@ -314,13 +317,14 @@ def _print_versions(found: tuple[DatasetVersion, ...], gone: tuple[Removal, ...]
         put(table(["version", "made", "files", "size", "rows", "digest", "note"], rows))
 
 
-def _print_version(version: DatasetVersion, profile: Profile) -> None:
+def _print_version(version: DatasetVersion, profile: Profile, marks: Marks) -> None:
     from modelyard.cli.cards import moment, put, table
+    from modelyard.cli.marking import marked
 
     origin = ", ".join(f"{name} {value}" for name, value in version.origin.items())
     lines = [version.digest, f"made {moment(version.created_at)} by {version.by or 'somebody'}", f"from {origin}"]
     out.print(f"{version.ref}: {_amount(version)}", markup=False, style="bold")
-    for line in [*lines, *([version.note] if version.note else []), *version.facts.notes]:
+    for line in [*lines, *([version.note] if version.note else []), *marked(marks), *version.facts.notes]:
         out.print(line, markup=False)
     for each in version.facts.tables:
         key = f", key {', '.join(each.key)}" if each.key else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,32 +12,59 @@ from modelyard.cli.output import Json, emit, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.domain.removal import Removal
-    from modelyard.registry import Model, Registry, Version
+    from modelyard.registry import Registry, Version
+    from modelyard.registry.search import ModelLine, Sought
 
 app = typer.Typer()
 
 _A_FILE = "an exported file"
 """What a home is called in a file, whose bytes depend on what is in it and on nothing else."""
 
+SHOWN_CHANGES = 10
+"""Changes of aliases that are shown unless all are asked for."""
+
 
 @app.command("list")
 def list_(
     model: Annotated[str | None, typer.Argument(help="Only this model, version by version.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="NAME>0.8", help="By a metric or parameter of the run that made it."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="By a tag, also of its run.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="NAME[@V]", help="Trained on this dataset.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Made by this run.")] = None,
+    alias: Annotated[str | None, typer.Option("--alias", help="That this alias points at.")] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Registered since then.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Registered before then.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    after: Annotated[str, typer.Option("--after", metavar="NAME", help="Of models: those after this one.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Models and their versions.
+    """Models; or versions, newest first: those of one model, or those that fulfil all that is asked for.
 
     Example: modelyard list flights-delay
+
+    Example: modelyard list --where "auc>0.8" --where depth=6 --tag season=winter --data flights@2 --since 2026-01-01
     """
+    from modelyard.registry.search import list_models, search
+
     with reported_errors(as_json), _registry() as registry:
-        if model is None:
-            models = registry.models()
-            emit({"models": models}, as_json, lambda: _print_models(models))
-        else:
-            rows = [_facts(registry, version) for version in registry.versions(model)]
-            gone = registry.removed(model)
-            document = {"model": model, "versions": rows, "removed": gone}
-            emit(document, as_json, lambda: _print_versions(rows, gone))
+        asked = (model, where, tag, data, run, alias, since, until)
+        if all(each is None or each == [] for each in asked):
+            models, more = list_models(registry.database, limit, after)
+            document: dict[str, Any] = {"models": models, "more": more}
+            emit(document, as_json, lambda: _print_models(models, more))
+            return
+        if model is not None:
+            registry.version(model)  # says what there is, where there is no such model
+        page = search(registry.database, _sought(registry, *asked, limit))
+        rows = [{"ref": line.ref, **asdict(line)} for line in page.lines]
+        gone = () if model is None else registry.removed(model)
+        document = {"versions": rows, "more": page.more, **({} if model is None else {"model": model, "removed": gone})}
+        emit(document, as_json, lambda: _print_versions(rows, gone, page.more))
 
 
 @app.command()
@@ -66,11 +94,16 @@ def alias(
     version: Annotated[int | None, typer.Argument(metavar="V", help="The version to point at.")] = None,
     why: Annotated[str, typer.Option("--why", help="The reason, kept in the history.")] = "",
     remove: Annotated[bool, typer.Option("--remove", help="Take the alias away.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show every change, not only the newest.")] = False,
     as_json: Json = False,
 ) -> None:
     """Point an alias at a version; without a version, show aliases and their history.
 
+    What an alias pointed at on some day: modelyard history NAME@ALIAS --at DAY.
+
     Example: modelyard alias flights-delay champion 3 --why "better AUC on March"
+
+    Example: modelyard alias flights-delay champion --history
     """
     with reported_errors(as_json), _registry() as registry:
         if name is not None and remove:
@@ -82,7 +115,9 @@ def alias(
             past = [change for change in changes if name in (None, change.alias)]
             shown = {key: value for key, value in known.items() if name in (None, key)}
             document = {"model": model, "aliases": shown, "history": past}
-            emit(document, as_json, lambda: _print_aliases(model, shown, past))
+            emit(document, as_json, lambda: _print_aliases(model, shown, past if history else past[-SHOWN_CHANGES:]))
+            if len(past) > SHOWN_CHANGES and not history and not as_json:
+                out.print(f"{len(past) - SHOWN_CHANGES} earlier changes: --history")
             return
         emit(change, as_json, lambda: out.print(_alias_line(model, change)))
 
@@ -226,6 +261,36 @@ def _registry() -> Registry:
     return Registry.open()
 
 
+def _sought(
+    registry: Registry,
+    model: str | None,
+    where: list[str] | None,
+    tag: list[str] | None,
+    data: str | None,
+    run: str | None,
+    alias: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+) -> Sought:
+    from modelyard.cli.train import tags_of
+    from modelyard.domain.timeline import moment_of
+    from modelyard.registry.runs import Condition, Runs
+    from modelyard.registry.search import Sought
+
+    return Sought(
+        model,
+        tuple(Condition.parse(text) for text in where or ()),
+        tags_of(tag),
+        data,
+        None if run is None else Runs(registry.database).run(run).id,
+        alias,
+        None if since is None else moment_of(since),
+        None if until is None else moment_of(until),
+        limit,
+    )
+
+
 def _facts(registry: Registry, version: Version) -> dict[str, Any]:
     pointing = [alias for alias, number in registry.aliases(version.model).items() if number == version.number]
     return {
@@ -242,12 +307,16 @@ def _facts(registry: Registry, version: Version) -> dict[str, Any]:
 
 
 def _describe_version(registry: Registry, version: Version) -> dict[str, Any]:
+    from modelyard.registry.marks import Subject, marks_of
     from modelyard.registry.reproductions import Reproductions
     from modelyard.registry.runs import Runs
 
     manifest = registry.bundle(version).manifest
+    marks = marks_of(registry.database, Subject("model", version.model, version.number))
     return {
         **_facts(registry, version),
+        "tags": marks.in_force,
+        "marks": marks,
         "path": str(version.path),
         "reports": registry.stored_reports(version),
         "reproductions": Reproductions(registry.database).of(version),
@@ -257,18 +326,21 @@ def _describe_version(registry: Registry, version: Version) -> dict[str, Any]:
 
 
 def _describe_model(registry: Registry, name: str) -> dict[str, Any]:
-    rows = [_facts(registry, version) for version in registry.versions(name)]
-    history = registry.alias_history(name)
+    from modelyard.registry.search import Sought, search
+
+    known = registry.aliases(name)
+    page = search(registry.database, Sought(name))
     return {
         "model": name,
-        "versions": rows,
-        "aliases": registry.aliases(name),
-        "alias_history": history,
+        "versions": [{"ref": line.ref, **asdict(line)} for line in page.lines],
+        "more": page.more,
+        "aliases": known,
+        "alias_history": registry.alias_history(name),
         "removed": registry.removed(name),
     }
 
 
-def _print_models(models: tuple[Model, ...]) -> None:
+def _print_models(models: tuple[ModelLine, ...], more: bool) -> None:
     from modelyard.cli.cards import put, table
 
     if not models:
@@ -284,12 +356,19 @@ def _print_models(models: tuple[Model, ...]) -> None:
         for model in models
     ]
     put(table(["model", "versions", "newest", "aliases"], rows))
+    if more:
+        out.print(f"there are more: modelyard list --after {models[-1].name}, or --limit", markup=False)
 
 
-def _print_versions(rows: list[dict[str, Any]], gone: tuple[Removal, ...]) -> None:
+def _print_versions(rows: list[dict[str, Any]], gone: tuple[Removal, ...], more: bool) -> None:
     from modelyard.cli.cards import put, versions_table
 
-    put(versions_table(rows))
+    if rows:
+        put(versions_table(rows))
+    elif not gone:
+        out.print("no version is like that")
+    if more:
+        out.print(f"these are the newest {len(rows)}; --limit shows more", markup=False)
     for removal in gone:
         out.print(str(removal), markup=False)
 

@@ -12,6 +12,7 @@ from modelyard.cli.train import tags_of
 
 if TYPE_CHECKING:
     from modelyard.domain.run import Run
+    from modelyard.registry.marks import Marks
 
 app = typer.Typer()
 runs_app = typer.Typer(help="Recorded runs: list, search, show, get their files.", no_args_is_help=True)
@@ -68,6 +69,7 @@ def show(run: Which, as_json: Json = False) -> None:
 
     Example: modelyard runs show 20260412-081503-9f2c11
     """
+    from modelyard.cli.marking import marks_at
     from modelyard.home import Home
     from modelyard.runs.shipping import recover
     from modelyard.runs.yard import opened
@@ -79,7 +81,9 @@ def show(run: Which, as_json: Json = False) -> None:
             found = yard.runs.run(run)
             stored = yard.runs.files(found.id)
             names = [] if stored is None else _listed(yard, stored)
-        emit({"run": found, "files": names}, as_json, lambda: _print_run(found, names))
+        marks = marks_at("run", found.id)
+        document = {"run": found, "files": names, "tags": {**found.tags, **marks.in_force}, "marks": marks}
+        emit(document, as_json, lambda: _print_run(found, names, marks))
 
 
 @runs_app.command()
@@ -141,10 +145,11 @@ def _print_runs(found: tuple[Run, ...]) -> None:
     put(table(["run", "name", "started", "state", "took", "metrics", "read", "made"], rows))
 
 
-def _print_run(run: Run, names: list[dict[str, Any]]) -> None:
+def _print_run(run: Run, names: list[dict[str, Any]], marks: Marks) -> None:
     from rich.text import Text
 
     from modelyard.cli.cards import put, section, table
+    from modelyard.cli.marking import marked
 
     lines = "\n".join(f"{name:<12} {value}" for name, value in _headline(run).items() if value)
     out.print(Text.assemble((run.id, "bold"), "\n", lines))
@@ -156,6 +161,8 @@ def _print_run(run: Run, names: list[dict[str, Any]]) -> None:
             for name, each in run.metrics.items()
         ]
         section("metrics", table(["name", "last", "least", "most", "values", "last step"], rows))
+    if later := marked(marks):
+        section("tags and notes put on it later", Text("\n".join(later)))
     section("code", Text("\n".join(_code(run))))
     section("data", Text("\n".join(_data(run))))
     section("environment", Text("\n".join(_environment(run))))

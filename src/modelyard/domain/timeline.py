@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+
+from modelyard.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,6 @@ class Span:
 def spans(changes: Iterable[Change]) -> tuple[Span, ...]:
     """The stretches of time that changes, oldest first, make; pointing again at the same begins no new one.
 
-    >>> from datetime import UTC
     >>> day = lambda number: datetime(2026, 1, number, tzinfo=UTC)
     >>> [(span.to, span.until) for span in spans([Change(day(1), "a@1"), Change(day(2), "a@1"), Change(day(3), None)])]
     [('a@1', datetime.datetime(2026, 1, 3, 0, 0, tzinfo=datetime.timezone.utc))]
@@ -55,10 +56,25 @@ def spans(changes: Iterable[Change]) -> tuple[Span, ...]:
 def at(known: Sequence[Span], moment: datetime) -> Span | None:
     """The stretch that `moment` lies in, the last where clocks that went backwards made several.
 
-    >>> from datetime import UTC
     >>> first = Span("a@1", datetime(2026, 1, 1, tzinfo=UTC))
     >>> at([first], datetime(2025, 12, 31, tzinfo=UTC)) is None, at([first], datetime(2026, 1, 1, tzinfo=UTC)).to
     (True, 'a@1')
     """
     holding = [span for span in known if span.since <= moment and (span.until is None or moment < span.until)]
     return holding[-1] if holding else None
+
+
+def moment_of(text: str) -> datetime:
+    """The moment that an ISO 8601 text names, in UTC unless it says otherwise; of a day, its beginning.
+
+    Raises:
+        InvalidRequest: it names none.
+
+    >>> moment_of("2026-11-01T12:00").isoformat(), moment_of("2026-11-01").isoformat()
+    ('2026-11-01T12:00:00+00:00', '2026-11-01T00:00:00+00:00')
+    """
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"{text!r} names no moment; write 2026-11-01 or 2026-11-01T12:00, in UTC") from None
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)

@@ -26,6 +26,7 @@ from modelyard.registry.tables import (
     run_values,
     run_versions,
     runs,
+    tags,
     versions,
 )
 
@@ -309,8 +310,7 @@ def _chosen(wanted: Wanted) -> Select[Any]:
     for condition in wanted.where:
         found = found.where(exists().where(run_values.c.run == runs.c.id, condition.holds()))
     for name, text in (wanted.tags or {}).items():
-        is_it = (run_values.c.kind == "tag") & (run_values.c.name == name) & (run_values.c.text == text)
-        found = found.where(exists().where(run_values.c.run == runs.c.id, is_it))
+        found = found.where(_is_tagged(name, text))
     if wanted.data is not None:
         found = found.where(
             exists().where(run_data.c.run == runs.c.id, *_is(wanted.data, run_data.c.dataset, run_data))
@@ -319,6 +319,13 @@ def _chosen(wanted: Wanted) -> Select[Any]:
         of = _is(wanted.version, run_versions.c.model, run_versions)
         found = found.where(exists().where(run_versions.c.run == runs.c.id, *of))
     return found
+
+
+def _is_tagged(name: str, text: str) -> ColumnElement[bool]:
+    """By the run itself, or later by somebody."""
+    is_it = (run_values.c.kind == "tag") & (run_values.c.name == name) & (run_values.c.text == text)
+    later = (tags.c.kind == "run") & (tags.c.key == name) & (tags.c.value == text)
+    return exists().where(run_values.c.run == runs.c.id, is_it) | exists().where(tags.c.name == runs.c.id, later)
 
 
 def _is(text: str, name: Any, table: Any) -> list[ColumnElement[bool]]:
