@@ -97,7 +97,7 @@ class Terminal:
         return started.returncode, said, complained
 
     def json(self, *words: str | Path) -> Any:
-        at = 1 if words[0] in ("train", "show") else 2
+        at = 2 if words[0] in ("data", "runs") else 1
         code, said, complained = self(*words[:at], "--json", *words[at:])
         assert code == 0, complained
         return json.loads(said)

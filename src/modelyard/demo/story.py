@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 MODEL = "flights-delay"
 MARKER = ".modelyard-demo"
 PROJECT = "project"
-DATA = "data/flights.parquet"
 FIRST_LIVE_DAY = "2013-03-01"
 START_SECONDS = 60.0
 
@@ -99,9 +98,9 @@ def snapshot(past: pd.DataFrame, home: Home, console: Console) -> str:
     project = home.path / PROJECT
     (project / "data").mkdir(parents=True)
     shutil.copyfile(training.__file__, project / "train.py")
-    past.to_parquet(project / DATA)
+    past.to_parquet(project / training.DATA)
     with step(console, "make a version of the data") as said:
-        made = data.snapshot(project / DATA, "flights", key=["flight_id"], home=home)
+        made = data.snapshot(project / training.DATA, "flights", key=["flight_id"], home=home)
         said.append(f"{made.ref}, {len(past)} flights, {made.version.bytes / 1e6:.1f} MB")
     return made.ref
 

@@ -17,6 +17,7 @@ from modelyard.demo.flights import CATEGORICAL, FEATURES
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+DATA = "data/flights.parquet"
 HELD_BACK_DAYS = 7
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=100)
     asked = parser.parse_args()
     with my.run("flights-delay", params=vars(asked)) as run:
-        flights = pd.read_parquet("data/flights.parquet")
+        flights = pd.read_parquet(DATA)
         run.log_metrics(evaluate(flights, asked.iterations))
         run.pack(train(flights, asked.iterations), sample=flights[FEATURES])
 
