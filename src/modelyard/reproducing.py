@@ -22,6 +22,7 @@ def reproduce(
     against: str | None = None,
     limit: float | None = None,
     work: str | Path | None = None,
+    trust_code: bool = False,
     home: str | Path | Home | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Reproduction:
@@ -39,6 +40,7 @@ def reproduce(
         against: Another version to compare the result with.
         limit: Seconds that one run may take.
         work: A new folder in which code, data and results are kept; by default nothing stays.
+        trust_code: Let the program of a run that came from another home run here.
         home: Where the registry is; see `Home.locate`.
         progress: Is told in a few words what is being done.
 
@@ -50,11 +52,12 @@ def reproduce(
         Failed: it was not packed within a recorded run, or its code or environment cannot be had.
         InvalidRequest: a package is not in the environment, or the recorded command cannot be run again.
         DataDamaged: data that it read is not what was stored.
+        PolicyDenied: the run came from another home, and its program is not trusted.
     """
     from modelyard.reproduction.recipe import WhatIf
     from modelyard.reproduction.reproduce import Asked
     from modelyard.reproduction.reproduce import reproduce as carry_out
 
     what_if = WhatIf(threads, tuple(packages), tuple((settings or {}).items()))
-    asked = Asked(what_if, against, explain, limit, None if work is None else Path(work))
+    asked = Asked(what_if, against, explain, limit, None if work is None else Path(work), trust_code)
     return carry_out(ref, asked, home=home, say=progress)

@@ -41,6 +41,7 @@ Progress: TypeAlias = Callable[[str], None]
 """Is told in a few words what is being done."""
 
 _COMPLETE = ".complete"
+_COMPILED = "__pycache__"
 _PINNED = re.compile(r"==([A-Za-z0-9.+!_-]+)$")
 
 
@@ -261,6 +262,40 @@ def share_bytecode(known: Path, fresh: Path) -> None:
             for compiled in folder.glob("*.pyc"):
                 with suppress(OSError):
                     os.link(compiled, target / compiled.name)
+
+
+def lend_bytecode(fresh: Path) -> None:
+    """Give a `fresh` environment what Python compiled in this process's own, of files that are the same there.
+
+    Python takes it where size and time of the source are those that it was compiled from, which they are for files that
+    come from one cache; elsewhere it compiles by itself.
+    """
+    own = [Path(place) for place in sys.path if place.endswith("site-packages")]
+    for site in fresh.glob("lib/python*/site-packages"):
+        for folder, folders, names in os.walk(site):
+            folders[:] = [name for name in folders if name != _COMPILED]
+            there = next((place for place in own if (place / Path(folder).relative_to(site)).is_dir()), None)
+            if there is not None:
+                _lend_compiled(there / Path(folder).relative_to(site), Path(folder), names)
+
+
+def _lend_compiled(source: Path, target: Path, names: Sequence[str]) -> None:
+    """The compiled files of one folder."""
+    for name in names:
+        if not name.endswith(".py") or not _is_same_file(source / name, target / name):
+            continue
+        compiled = f"{name.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
+        with suppress(OSError):
+            (target / _COMPILED).mkdir(exist_ok=True)
+            os.link(source / _COMPILED / compiled, target / _COMPILED / compiled)
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        a, b = one.stat(), other.stat()
+    except OSError:
+        return False
+    return (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
 
 
 def discard(directory: Path) -> None:

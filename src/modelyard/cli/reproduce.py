@@ -45,6 +45,9 @@ def reproduce(
     work: Annotated[
         Path | None, typer.Option("--work", metavar="DIR", help="Keep code, data and results in this new folder.")
     ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Let the program of a run that came from another home run here.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a version again from its record, and compare learned state, answers and metrics.
@@ -66,7 +69,7 @@ def reproduce(
         from modelyard.reproduction.reproduce import Asked
 
         changed = WhatIf(threads, tuple(what_if or ()), tuple(tags_of(variable).items()))
-        found = _reproduce(ref, Asked(changed, against, explain, limit, work), quiet=as_json)
+        found = _reproduce(ref, Asked(changed, against, explain, limit, work, trust_code), quiet=as_json)
         emit(found, as_json, lambda: _print(found))
     if found.verdict == "failed":
         raise typer.Exit(FAILED)
@@ -94,9 +97,10 @@ _COLOURS = {"bit-equal": "bold green", "equal within tolerance": "green", "same 
 
 
 def _print_trial(trial: Trial) -> None:
-    moved = "[yellow]moves it[/]" if trial.moved else "no effect"
-    verdict = trial.reason if trial.verdict == "failed" else trial.verdict
-    out.print(f"tried [dim]{trial.seconds:5.1f} s[/]  {escape(trial.what)}: {moved}, {escape(verdict)}")
+    said = f"{'[yellow]moves it[/]' if trial.moved else 'no effect'}, {trial.verdict}"
+    if trial.verdict == "failed":
+        said = f"[red]failed[/]: {escape(trial.reason)}"
+    out.print(f"tried [dim]{trial.seconds:5.1f} s[/]  {escape(trial.what)}: {said}")
 
 
 def _print(found: Reproduction) -> None:

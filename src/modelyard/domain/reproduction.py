@@ -97,7 +97,7 @@ class Ingredient:
         >>> str(Ingredient("package", "scikit-learn", "1.5.2", "1.6.0"))
         'package scikit-learn: 1.5.2, now 1.6.0'
         """
-        what = self.name if self.name.startswith(self.kind) or not self.name else f"{self.kind} {self.name}"
+        what = self.name if self.name.startswith(self.kind) else f"{self.kind} {self.name}".strip()
         change = f": {self.before or 'none'}, now {self.after or 'none'}" if self.before != self.after else ""
         return f"{what}{change}{f' ({self.evidence})' if self.evidence else ''}"
 

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 from modelyard.domain.reproduction import Reproduction
 from modelyard.registry.database import Database
 from modelyard.registry.registry import Version
-from modelyard.registry.tables import reproductions
+from modelyard.registry.tables import arrivals, reproductions
 
 _DOCUMENTS = msgspec.msgpack.Decoder(Reproduction)
 
@@ -46,6 +46,13 @@ class Reproductions:
                 )
             )
         return stored
+
+    def origin_of(self, run: str) -> str | None:
+        """Where the run of that id came from, if it was recorded in another home."""
+        here = (arrivals.c.kind == "run") & (arrivals.c.name == run)
+        with self._database.read() as connection:
+            found: str | None = connection.execute(select(arrivals.c.origin).where(here).limit(1)).scalar()
+            return found
 
     def of(self, version: Version) -> tuple[StoredReproduction, ...]:
         """All reproductions of a version, oldest first."""

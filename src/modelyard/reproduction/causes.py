@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from modelyard.domain.reproduction import Ingredient, MetricPair
 from modelyard.domain.run import Run
-from modelyard.reproduction.recipe import packages
+from modelyard.reproduction.recipe import KERNELS, THREADS, packages
 
 
 def differences(before: Run, after: Run) -> tuple[Ingredient, ...]:
@@ -40,10 +40,18 @@ def _machine(before: Run, after: Run) -> Iterator[Ingredient]:
         said = [f"without {' '.join(gone)}"] if gone else []
         said += [f"with {' '.join(new)}"] if new else []
         yield Ingredient("processor", "processor features", "", "", ", ".join(said))
-    for name in sorted(before.settings.keys() | after.settings.keys()):
+    for name in sorted((before.settings.keys() | after.settings.keys()) - _told_otherwise(before, after)):
         values = before.settings.get(name, ""), after.settings.get(name, "")
         if values[0] != values[1]:
             yield Ingredient("setting", name, *values)
+
+
+def _told_otherwise(before: Run, after: Run) -> frozenset[str]:
+    """Variables whose effect is known and compared itself: sizes of thread pools, and the kernel in use."""
+    old, new = before.environment, after.environment
+    if old is None or new is None or not (old.threads and new.threads):
+        return frozenset()
+    return frozenset(THREADS) | (frozenset(KERNELS) if old.blas and new.blas else frozenset())
 
 
 def _data(before: Run, after: Run) -> Iterator[Ingredient]:

@@ -41,6 +41,7 @@ class Explainer:
     first: Bundle
     tell: OnTrial
     trials: list[Trial] = field(default_factory=list)
+    cooked: int = 0
 
     def explain(self) -> Explanation:
         """Carry out the trials and say what they show."""
@@ -107,14 +108,17 @@ class Explainer:
     def _cooked(self, recipe: Recipe, what: str) -> Result:
         say = self.kitchen.say
         kitchen = replace(self.kitchen, say=lambda words: say(f"{what}: {words}"))
+        self.cooked += 1
         try:
-            again = kitchen.cook(recipe, f"trial-{len(self.trials) + 1}-{what.rpartition(' ')[2]}")
+            again = kitchen.cook(recipe, f"trial-{self.cooked}")
         except ModelyardError as error:
             return Result("failed", str(error))
         return result_of(self.original, again, self.place)
 
     def _keep(self, what: str, ingredient: Ingredient | None, result: Result, *, moved: bool, seconds: float) -> Trial:
         answers = result.answers
+        if result.bundle is not None:
+            self.kitchen.clear()
         trial = Trial(
             what=what,
             ingredient=ingredient,
@@ -138,6 +142,9 @@ class Explainer:
                 "it comes out the same each time here, and nothing that can be exchanged differs from the original: "
                 "what remains is this machine, or what the record does not hold"
             )
+        untried = [trial.what for trial in self.trials if trial.verdict == "failed"]
+        if not causes and untried:
+            return f"nothing that could be tried moved the result; not to be tried here: {'; '.join(untried)}"
         if not causes:
             return f"none of the {len(found)} ingredients that differ moved the result: this machine did, or other data"
         whole = any(trial.verdict == "bit-equal" for trial in self.trials)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from modelyard.bundle import skopsfile
 from modelyard.bundle.layout import Bundle
 from modelyard.domain.compare import ulps
 from modelyard.domain.reproduction import Learned
+from modelyard.reproduction import pickled
 
 State: TypeAlias = Mapping[str, Any]
 """By place in the estimator, such as ``steps[1].coef_``: an array, or the bytes or text of what is none."""
@@ -50,6 +51,8 @@ _SOURCES = ("RandomStateNode", "RandomGeneratorNode")
 _PASSED = ("__class__", "__module__", "__loader__", "__id__", "key_types", "type", "is_json")
 _WRAPPERS = ("content", "__reduce__", "attrs", "state")
 _SHOWN = 8
+_XGBOOST_MODEL = b"L" + (5).to_bytes(8, "big") + b"Model{"
+"""Where the model begins in what XGBoost writes (UBJSON); before it comes the configuration."""
 
 
 def state_of(bundle: Bundle) -> State:
@@ -57,11 +60,48 @@ def state_of(bundle: Bundle) -> State:
     native = bundle.manifest.native
     if native is None:
         return {}
-    raw = (bundle.path / native.path).read_bytes()
-    if native.format == "skops":
-        return dict(_of_skops(raw))
     more = sorted(name for name in bundle.manifest.files if name.startswith("model/artifacts/"))
-    return {Path(native.path).name: raw, **{name: (bundle.path / name).read_bytes() for name in more}}
+    parts = parts_of(native.format, (bundle.path / native.path).read_bytes())
+    return {**parts, **{name: (bundle.path / name).read_bytes() for name in more}}
+
+
+def parts_of(written: str, raw: bytes) -> dict[str, Any]:
+    """The parts of an estimator's file: a skops file, a pickle or an ONNX graph. Nothing in it is built or run.
+
+    A file that cannot be looked into is one part.
+    """
+    if written == "skops":
+        return dict(_by_fields(_of_skops(raw)))
+    if written == "cloudpickle":
+        with suppress(Exception):  # whatever a strange pickle leads to: it is compared as it is
+            found = _by_fields(pickled.parts(pickled.read(raw)))
+            return {name: value for name, value in found if not any(map(_is_left_out, name.split(".")))}
+    return {"<file>": raw}
+
+
+def _by_fields(parts: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """With arrays of records, such as the nodes of trees, field by field: between fields lies leftover memory."""
+    for name, value in parts:
+        if isinstance(value, np.ndarray) and value.dtype.names is not None:
+            yield from ((f"{name}.{field}", value[field]) for field in value.dtype.names)
+        else:
+            yield name, _without_configuration(value) if name.endswith("handle") else value
+
+
+def _without_configuration(value: Any) -> Any:
+    """The trees of an XGBoost or LightGBM booster without what they were configured with, such as numbers of threads.
+
+    >>> _without_configuration("tree...parameters:[num_threads: 4]end of parameters...pandas")
+    'tree......pandas'
+    """
+    if isinstance(value, bytes):
+        before, model, after = value.partition(_XGBOOST_MODEL)
+        return model + after if model and before.startswith(b"{") else value
+    if isinstance(value, str):
+        trees, _, rest = value.partition("parameters:")
+        _, end, last = rest.partition("end of parameters")
+        return trees + last if end else value
+    return value
 
 
 def digest(state: State) -> str:

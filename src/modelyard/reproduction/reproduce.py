@@ -16,7 +16,7 @@ from modelyard.bundle.layout import Bundle
 from modelyard.domain.environment import Environment
 from modelyard.domain.reproduction import Explanation, Reproduction
 from modelyard.domain.run import Machine, Run
-from modelyard.errors import Failed, NameTaken
+from modelyard.errors import Failed, NameTaken, PolicyDenied
 from modelyard.home import Home
 from modelyard.registry import Registry, Version
 from modelyard.registry.reproductions import Reproductions
@@ -34,7 +34,8 @@ class Asked:
     """What is asked for beside the version itself.
 
     `what_if` exchanges ingredients; `against` names another version to compare with; `explain` finds what moved the
-    result; `seconds` is how long one run may take; `work` is a folder to keep all that is made on the way in.
+    result; `seconds` is how long one run may take; `work` is a folder to keep all that is made on the way in. With
+    `trusted`, programs of runs that came from another home may run here.
     """
 
     what_if: WhatIf = field(default_factory=WhatIf)
@@ -42,6 +43,7 @@ class Asked:
     explain: bool = False
     seconds: float | None = None
     work: Path | None = None
+    trusted: bool = False
 
 
 def reproduce(
@@ -66,22 +68,36 @@ def reproduce(
         Failed: the version was not packed within a recorded run, or code or environment cannot be had.
         InvalidRequest: a package to exchange is not in the environment, or the command cannot be run again.
         DataDamaged: data that the run read is not what was stored.
+        PolicyDenied: the run came from another home, and its program is not trusted.
     """
     started = time.perf_counter()
     place = Home.locate(home).create()
     with opened(place) as yard, Registry.open(place) as registry, _work_folder(place, asked.work) as work:
-        kitchen = Kitchen(yard, work, asked.seconds, say or (lambda words: None))
+        kitchen = Kitchen(yard, work, asked.seconds, say or (lambda words: None), keeps=asked.work is not None)
+        known = Reproductions(registry.database)
         task = _Task(kitchen, _target(registry, yard, which), asked)
         other = None if asked.against is None else _target(registry, yard, asked.against)
+        for target in (task.target, other):
+            if target is not None and not asked.trusted:
+                _require_own(target.run, known.origin_of(target.run.id))
         found = task.carry_out(other, on_trial or (lambda trial: None))
         found = replace(found, seconds=time.perf_counter() - started)
-        Reproductions(registry.database).add(task.target.version, found)
+        known.add(task.target.version, found)
         return found
 
 
 def _target(registry: Registry, yard: Yard, which: str) -> Target:
     version, run = _version_of(registry, yard, which)
     return Target(version, registry.bundle(version), run, place_in(run, version))
+
+
+def _require_own(run: Run, origin: str | None) -> None:
+    if origin is not None:
+        raise PolicyDenied(
+            f"run {run.id} came here from {origin}, and to reproduce it is to run its program on this machine: "
+            f"{' '.join(run.command)}; nothing of it was run. If you trust where it came from, say --trust-code "
+            "(trust_code=True in Python)"
+        )
 
 
 def _version_of(registry: Registry, yard: Yard, which: str) -> tuple[Version, Run]:
@@ -140,7 +156,7 @@ class _Task:
             reason=result.reason,
             learned=result.learned,
             answers=result.answers,
-            metrics=causes.metric_pairs(original.run, again.run),
+            metrics=causes.metric_pairs(original.run, again.run) if result.bundle is not None else (),
             differences=causes.differences(original.run, again.run),
             missing=again.restored.missing,
             notes=(*again.restored.notes, *again.notes),

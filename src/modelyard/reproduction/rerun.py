@@ -52,12 +52,22 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Kitchen:
-    """Where runs are repeated: the registry they are taken from, and a folder for all that is made on the way."""
+    """Where runs are repeated: the registry they are taken from, and a folder for all that is made on the way.
+
+    `seconds` is how long one run may take; with `keeps`, nothing is cleared away.
+    """
 
     yard: Yard
     work: Path
     seconds: float | None
     say: Say
+    keeps: bool = False
+
+    def clear(self) -> None:
+        """Remove what trials have made, which is compared by now."""
+        if not self.keeps:
+            for folder in self.work.glob("trial-*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def kept(self, run_id: str) -> Kept:
         """A run and its files, checked out once."""
@@ -76,7 +86,11 @@ class Kitchen:
         if not surroundings.can_lend(wanted):
             wanted = surroundings.with_tools(wanted)
         self.say(f"rebuilding the environment: Python {wanted.python}, {len(wanted.distributions)} distributions")
-        return environment.cached(wanted, self.yard.home, progress=self.say)
+        is_new = not environment.place_of(wanted, self.yard.home).exists()
+        python = environment.cached(wanted, self.yard.home, progress=self.say)
+        if is_new:
+            environment.lend_bytecode(python.parent.parent)
+        return python
 
     def cook(self, recipe: Recipe, name: str) -> Again:
         """Carry out `recipe` in the new folder `name`.

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,8 +17,8 @@ from blake3 import blake3
 
 from modelyard.datasets.checkout import check_out, read_tree, write_files
 from modelyard.datasets.tree import Entry
-from modelyard.domain.run import Read, Run
-from modelyard.errors import Failed
+from modelyard.domain.run import CodeState, Read, Run
+from modelyard.errors import DatasetNotFound, Failed, VersionNotFound
 from modelyard.registry.datasets import Datasets
 from modelyard.runs import committed, repository
 from modelyard.runs.yard import Yard
@@ -186,13 +187,23 @@ class _Placing:
         target = Path(os.path.normpath(self._folder / path))
         return None if Path(path).is_absolute() or not target.is_relative_to(self._bounds) else target
 
-    def _version(self, ref: str, reads: Sequence[Read]) -> None:
-        entries = {entry.name: entry for entry in self._datasets.tree(ref).entries}
+    def _entries(self, ref: str, reads: Sequence[Read]) -> tuple[str, dict[str, Entry]]:
+        """The version that was read, which may have another number here: the one that has what was read."""
+        found: dict[str, Entry] = {}
+        for each in dict.fromkeys((ref, *self._data.run.data.versions)):
+            with suppress(DatasetNotFound, VersionNotFound):
+                found = {entry.name: entry for entry in self._datasets.tree(each).entries}
+                if all(read.name in found and found[read.name].content.digest.hex() == read.digest for read in reads):
+                    return each, found
+        return ref, {}
+
+    def _version(self, named: str, reads: Sequence[Read]) -> None:
+        ref, entries = self._entries(named, reads)
         bases: set[Path] = set()
         for read in reads:
             target, entry = self._target(read.path), entries.get(read.name)
             if entry is None:
-                self.missing.append(f"data: {ref} has no {read.name}, which was read as {read.path}")
+                self.missing.append(f"data: {ref} as it was read is not here: {read.path} cannot be given back")
             elif target is None:
                 self._outside(read, f"{read.name} of {ref}")
             elif target.parts[-len(PurePosixPath(read.name).parts) :] == PurePosixPath(read.name).parts:
@@ -207,14 +218,15 @@ class _Placing:
     def _unseen(self, ref: str) -> None:
         """A version that was declared, though no file of it was seen to be read: to where it was taken from."""
         sources = self._datasets.version(ref).origin.get("sources", [])
-        target = self._target(sources[0]) if len(sources) == 1 else None
+        source = _below(sources[0], self._data.run.code) if len(sources) == 1 else None
+        target = self._target(source) if source is not None else None
         entries = self._datasets.tree(ref).entries
         if target is None or "*" in str(target):
             self.missing.append(f"data: {ref} was declared, but not seen to be read: it is not known where to put it")
             return
         is_file = len(entries) == 1 and entries[0].name == target.name
         self._write(entries, target.parent if is_file else target)
-        self.notes.append(f"{ref} was declared, and is in {sources[0]}, where it was taken from")
+        self.notes.append(f"{ref} was declared, and is in {source}, where it was taken from")
 
     def _write(self, entries: Sequence[Entry], base: Path) -> None:
         for entry in entries:
@@ -253,6 +265,17 @@ class _Placing:
         state = "is here, but not the same" if is_there else "is not here"
         hint = f"; put it there: modelyard data checkout {read.ref} DIR" if read.ref else ""
         self.missing.append(f"data: {read.path} ({what}) {state}, and lies outside of the working folder{hint}")
+
+
+def _below(source: str, state: CodeState) -> str:
+    """Where data was taken from, relative to the folder of a program that ran above it.
+
+    >>> _below("/shop/data/sales.csv", CodeState(place="/shop", folder="."))
+    'data/sales.csv'
+    """
+    if not state.place or not Path(source).is_relative_to(state.place):
+        return source
+    return os.path.relpath(source, Path(state.place) / state.folder)
 
 
 def _is(file: Path, digest: str) -> bool:

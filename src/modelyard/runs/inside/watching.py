@@ -25,6 +25,9 @@ _CODE = (".py", ".pyc", ".so", ".pyd", ".pth", ".pyi")
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _SETTINGS = (".config", ".local", ".cache/matplotlib", ".cache/fontconfig", ".cache/modelyard", ".cache/uv", ".netrc")
 _HOME = ("bundles", "cache", "datasets", "environments", "records", "run", "runs")
+_ASKED_ABOUT_MACHINE = ("ldconfig", "lscpu", "nproc", "uname")
+"""Programs that libraries start to learn about the machine; they read no data."""
+
 UNSEEN_READERS = frozenset({"cv2", "duckdb", "h5py", "netCDF4", "polars", "rasterio", "tables", "tensorflow"})
 """Modules that open files with code of their own, past Python, and are not seen by `libraries` either."""
 
@@ -239,7 +242,7 @@ def _asked(args: tuple[Any, ...]) -> None:
 
 def _started(args: tuple[Any, ...]) -> None:
     name = os.path.basename(os.fsdecode(args[0])) if args[0] else "a shell"
-    if not name.startswith("python") and f"!{name}" not in _watch.noted:
+    if not name.startswith("python") and name not in _ASKED_ABOUT_MACHINE and f"!{name}" not in _watch.noted:
         _watch.noted.add(f"!{name}")
         _note({"program": name})
 
