@@ -27,6 +27,7 @@ class StandIn:
         self.state = state
 
     def __call__(self, *arguments: Any) -> StandIn:
+        """In place of what calling it would have given."""
         return StandIn(self.name, arguments)
 
     def append(self, item: Any) -> None:
