@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from modelyard.bundle import git, secrets
-from modelyard.bundle.origins import OWN, origin_of, source_of
+from modelyard.bundle.origins import OWN, origin_of, source_of, true_name
 from modelyard.bundle.pickling import References
 from modelyard.domain.manifest import Code
 from modelyard.errors import CannotPack
@@ -77,7 +77,7 @@ def _walk(roots: Iterable[str]) -> _Found:
     """Follow imports from `roots` through the user's modules, packages' ``__init__`` included."""
     found, waiting, seen = _Found(), sorted(roots), set[str]()
     while waiting:
-        name = waiting.pop()
+        name = true_name(waiting.pop())
         if not name or name in seen:
             continue
         seen.add(name)

@@ -68,6 +68,19 @@ def spec_of(module: str) -> ModuleSpec | None:
         return None
 
 
+def true_name(module: str) -> str:
+    """The name by which a module can be imported anywhere, where what is loaded goes by another.
+
+    Compiled modules of packages may call themselves by their last name alone (``_loss`` of ``sklearn._loss._loss``) and
+    are then found under it once they are loaded, but not before.
+
+    >>> true_name("json.decoder"), true_name("no_such_module"), true_name("os.path")
+    ('json.decoder', 'no_such_module', 'posixpath')
+    """
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return spec.name if isinstance(spec, ModuleSpec) and module != "__main__" else module
+
+
 def source_of(module: str) -> Path | None:
     """The file of a module; None for namespaces and what is not a file.
 

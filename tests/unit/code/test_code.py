@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np  # noqa: F401  # loads its compiled modules
 import pytest
 
 from modelyard.bundle import code, git, origins, secrets
@@ -129,3 +130,10 @@ def test_a_path_is_no_remote() -> None:
 def test_the_standard_library_and_an_index_are_told_from_the_users_own(project: Path) -> None:
     write(project, "mine.py")
     assert [origins.origin_of(name) for name in ("json", "numpy", "mine")] == ["standard library", "index", "user"]
+
+
+def test_a_compiled_module_that_goes_by_its_last_name_alone_is_of_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As scikit-learn's ``sklearn._loss._loss`` calls itself ``_loss`` in some releases."""
+    monkeypatch.setitem(sys.modules, "_umath_linalg_alone", sys.modules["numpy.linalg._umath_linalg"])
+    found = captured("_umath_linalg_alone")
+    assert (found.files, found.imports) == ({}, {"numpy"})
