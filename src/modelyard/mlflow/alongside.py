@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -55,7 +56,15 @@ class MlflowAlongside:
             return str(private)
         facts = folder.facts()
         said = str(facts.get("mlflow") or "") if facts else self.environ.get(VARIABLE, "")
-        return "" if said == private.as_uri() else said
+        return "" if said == private.as_uri() else _absolute(said, folder)
+
+
+def _absolute(address: str, folder: RunFolder) -> str:
+    """An address with a path below the program's working folder, as seen from here."""
+    place = Path(json.loads((folder.path / "places.json").read_bytes())["folder"])
+    if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
+        return f"sqlite:///{place / address.removeprefix('sqlite:///')}"
+    return str(place / address) if address and ":" not in address else address
 
 
 def _private(folder: RunFolder) -> Path:

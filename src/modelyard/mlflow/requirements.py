@@ -42,6 +42,9 @@ TOOLS = (
 )
 """What packing itself needs in the process that loads the model. None of it goes into the version for that."""
 
+_BESIDE_NUMPY_1 = ("pyarrow<20", "onnx<1.19", "onnxruntime<1.24", "scipy<1.16")
+"""Later releases need numpy 2 and do not all say so in what they require."""
+
 _CONTINUED = re.compile(r"\\\r?\n")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;#]+)", re.MULTILINE)
@@ -221,9 +224,16 @@ def resolved(wanted: Stated, python: str | None = None) -> Environment:
 
 def _chosen(wanted: Stated, interpreter: str, folder: Path) -> list[str]:
     """Pins; uv prefers those that a file of earlier pins has."""
+    chosen = _compiled(wanted, interpreter, folder, wanted.constraints)
+    if any(pin.startswith("numpy==1.") for pin in chosen):
+        chosen = _compiled(wanted, interpreter, folder, (*wanted.constraints, *_BESIDE_NUMPY_1))
+    return chosen
+
+
+def _compiled(wanted: Stated, interpreter: str, folder: Path, constrained: Sequence[str]) -> list[str]:
     pins, constraints = folder / "pins.txt", folder / "constraints.txt"
     pins.write_text("".join(f"{one.name}=={one.version}\n" for one in installed().values() if not one.is_local))
-    constraints.write_text("\n".join(wanted.constraints))
+    constraints.write_text("\n".join(constrained))
     given = "\n".join((*wanted.requirements, *TOOLS))
     options = ["--quiet", "--no-header", "--no-annotate", "--python", interpreter, "-c", str(constraints)]
     for offline in (["--offline"], []):

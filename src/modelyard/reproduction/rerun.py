@@ -15,6 +15,7 @@ from modelyard.domain.names import Ref
 from modelyard.domain.run import Run
 from modelyard.errors import Failed
 from modelyard.home import Home
+from modelyard.mlflow.alongside import MlflowAlongside
 from modelyard.registry import Registry
 from modelyard.reproduction import surroundings
 from modelyard.reproduction.recipe import Recipe
@@ -116,7 +117,10 @@ class Kitchen:
         self.say(f"running {' '.join(recipe.command)}")
         heard = _Heard(self.say)
         declared = tuple(data.run.data.declared)
-        done = train(words, streams=(heard, heard), name=code.run.name, data=declared, home=home, within=within)
+        also = (MlflowAlongside(environ, self.say),)
+        done = train(
+            words, streams=(heard, heard), name=code.run.name, data=declared, home=home, within=within, alongside=also
+        )
         if done.record is None:
             raise Failed("what the repeated run did could not be recorded; see the message above")
         bundles = _bundles(done.record, home)

@@ -22,7 +22,7 @@ from typing import Any
 
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/", "/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/usr/share/")
 _CODE = (".py", ".pyc", ".so", ".pyd", ".pth", ".pyi")
-_INSTALLED = ("/site-packages/", "/dist-packages/")
+_INSTALLED = ("/site-packages/", "/dist-packages/", "/.git/")  # what git keeps is recorded as the commit
 _SETTINGS = (".config", ".local", ".cache/matplotlib", ".cache/fontconfig", ".cache/modelyard", ".cache/uv", ".netrc")
 _HOME = ("bundles", "cache", "datasets", "environments", "records", "run", "runs")
 _ASKED_ABOUT_MACHINE = ("ldconfig", "lscpu", "nproc", "uname")
