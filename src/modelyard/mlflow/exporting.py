@@ -96,15 +96,17 @@ def export_directory(
 def _write_model(bundle: Bundle, work: Path) -> None:
     """The native form, and the code that loads it: a copy of what Modelyard itself builds inputs with."""
     manifest = bundle.manifest
+    kept = {form.path for form in (manifest.native,) if form is not None}
+    compiled = set() if manifest.compiled is None else {manifest.compiled.path} - kept
     for name in manifest.files:
-        if name.startswith("model/") and (manifest.compiled is None or name != manifest.compiled.path):
+        if name.startswith("model/") and name not in compiled:
             _copy(bundle.path / name, work / DATA / name)
         elif name.startswith("code/"):
             _copy(bundle.path / name, work / name)
-    own = Path(__file__).parent / "exported" / "__init__.py"
-    _copy(own, work / "code" / MODULE / "__init__.py")
     for name in _HOST:
         _copy(Path(host.__file__).parent / name, work / "code" / MODULE / name)
+    own = (Path(__file__).parent / "exported.py").read_text()
+    (work / "code" / MODULE / "__init__.py").write_text(own.replace(f"from {host.__name__} import", "from . import"))
     plain = msgspec.to_builtins(manifest.schema)
     facts = {
         "layout": manifest.schema.layout,

@@ -1,6 +1,7 @@
 """Answers as a version of a model did when it was packed with Modelyard; MLflow loads this as a python_function.
 
-A copy of this folder travels with each exported model. It needs numpy, pandas and what the model itself needs.
+A copy of this file travels with each exported model, with those that it imports beside it. It needs numpy, pandas and
+what the model itself needs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import answers, load, tables  # type: ignore[attr-defined]  # they lie beside it once it is exported
+from modelyard.runtime.host import answers, load, tables
 
 
 def _load_pyfunc(path: str) -> Exported:
