@@ -67,6 +67,11 @@ class Home:
         return self.path / "environments"
 
     @property
+    def wheels(self) -> Path:
+        """Wheels that were brought here to rebuild environments from, where no index has them."""
+        return self.path / "wheels"
+
+    @property
     def records(self) -> Path:
         """The prediction log and the labels."""
         return self.path / "records"

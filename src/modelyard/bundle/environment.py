@@ -199,13 +199,19 @@ def key(environment: Environment) -> str:
 
 
 def rebuild(
-    environment: Environment, directory: Path, *, overrides: Sequence[str] = (), progress: Progress | None = None
+    environment: Environment,
+    directory: Path,
+    *,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+    wheels: Path | None = None,
 ) -> Path:
     """Install exactly these distributions into a virtual environment at `directory`, and return its interpreter.
 
-    Wheels come from uv's cache if they are there (then nothing is asked of the network), else from the index that
-    this machine is set up with. An environment that is there and whole is used as it is; a half-built one, as a killed
-    process leaves it, is built again. Several processes may ask at once: one builds, the others wait.
+    Wheels come from uv's cache or from the folder `wheels` if they are there (then nothing is asked of the network),
+    else from the index that this machine is set up with. An environment that is there and whole is used as it is; a
+    half-built one, as a killed process leaves it, is built again. Several processes may ask at once: one builds, the
+    others wait.
 
     Raises:
         EnvironmentFailed: no such Python here, or a distribution cannot be had; the message names it.
@@ -223,7 +229,7 @@ def rebuild(
         shutil.rmtree(directory, ignore_errors=True)
         _make(directory, wanted)
         say(f"installing {len(wanted.distributions)} distributions")
-        _install(wanted, python)
+        _install(wanted, python, wheels)
         (directory / _COMPLETE).write_text(key(wanted))
     return python
 
@@ -234,7 +240,8 @@ def cached(environment: Environment, home: Home | Path | str | None = None, prog
     Raises:
         EnvironmentFailed: see `rebuild`.
     """
-    return rebuild(environment, place_of(environment, home), progress=progress)
+    place = Home.locate(home)
+    return rebuild(environment, place_of(environment, place), progress=progress, wheels=place.wheels)
 
 
 def place_of(environment: Environment, home: Home | Path | str | None = None) -> Path:
@@ -364,19 +371,21 @@ def _make(directory: Path, wanted: Environment) -> None:
 class _Way:
     offline: bool
     hashed: bool
+    wheels: Path | None = None
 
 
-def _install(wanted: Environment, python: Path) -> None:
-    """From the cache with hashes; from the cache without, if the files then prove to be the same; from the index."""
+def _install(wanted: Environment, python: Path, wheels: Path | None) -> None:
+    """From the cache or kept wheels, with hashes; from the cache without, if the files are the same; from the index."""
     if not wanted.distributions:
         return
     all_hashed = all(one.wheels for one in wanted.distributions)
     ways = [_Way(offline=True, hashed=True)] if all_hashed else []
+    ways += [_Way(offline=True, hashed=True, wheels=wheels)] if all_hashed and wheels and wheels.is_dir() else []
     ways += [_Way(offline=True, hashed=False), _Way(offline=False, hashed=all_hashed)]
     for way in ways:
         text = "\n".join(_requirement(one, hashed=way.hashed) for one in wanted.distributions)
         try:
-            uv.install(python, text, offline=way.offline, hashed=way.hashed)
+            uv.install(python, text, offline=way.offline, hashed=way.hashed, wheels=way.wheels)
         except EnvironmentFailed as error:
             if way is ways[-1]:
                 raise EnvironmentFailed(_cannot_be_had(wanted, str(error))) from error
@@ -388,7 +397,8 @@ def _install(wanted: Environment, python: Path) -> None:
 def _cannot_be_had(wanted: Environment, said: str) -> str:
     named = [one for one in wanted.distributions if re.search(rf"\b{re.escape(one.name)}\b", said)]
     what = ", ".join(f"{one.name} {one.version}" for one in named) or "the environment"
-    return f"{what} cannot be installed here: it is neither in uv's cache nor on a reachable index. uv says: {said}"
+    where = "it is neither in uv's cache nor on a reachable index, nor are its wheels kept here"
+    return f"{what} cannot be installed here: {where}. uv says: {said}"
 
 
 @dataclass(frozen=True, slots=True)

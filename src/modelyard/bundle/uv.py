@@ -71,13 +71,16 @@ def make_environment(directory: Path, python: str) -> None:
     run(["venv", "--quiet", "--no-project", "--no-python-downloads", "--clear", "--python", python, str(directory)])
 
 
-def install(python: Path, requirements: str, *, offline: bool, hashed: bool) -> None:
+def install(python: Path, requirements: str, *, offline: bool, hashed: bool, wheels: Path | None = None) -> None:
     """Install exactly these requirements, nothing more, sharing files with uv's cache.
+
+    With `wheels`, the files in that folder are all that there is: no index is asked.
 
     Raises:
         EnvironmentFailed: with what uv says.
     """
     options = ["--offline"] if offline else []
+    options += ["--no-index", "--find-links", str(wheels)] if wheels is not None else []
     options += ["--require-hashes"] if hashed else ["--no-verify-hashes"]
     run(["pip", "install", "--quiet", "--no-deps", *options, "--python", str(python), "-r", "-"], given=requirements)
 
@@ -105,6 +108,24 @@ def wheel_hashes(pins: Iterable[str], *, online: bool = True) -> dict[str, tuple
     if online:
         _asked_in_vain.update(unknown)
     return known
+
+
+def resolution(pins: Iterable[str]) -> str:
+    """What the indexes of this machine have of pins ``name==version``, as a ``pylock.toml``; unknown ones are left out.
+
+    Raises:
+        EnvironmentFailed: no index can be reached, and uv's cache does not know them.
+    """
+    left = list(pins)
+    while left:
+        try:
+            return _resolved(left, offline=False)
+        except EnvironmentFailed as error:
+            named = [pin for pin in left if _names(str(error), pin)]
+            if not named:
+                raise
+            left = [pin for pin in left if pin not in named]
+    return ""
 
 
 def _question(pin: str) -> str:

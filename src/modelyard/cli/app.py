@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "note": ("marking", "Write a note on a version, a version of data or a run."),
     "export": ("registry", "Write a version's bundle as one file."),
     "import": ("imports", "Register a bundle from a file or directory, or take in what MLflow has."),
+    "vault": ("vault", "Keep the wheels of versions' environments."),
     "push": ("exchange", "Bring versions with all that they need to another home."),
     "pull": ("exchange", "Bring versions with all that they need from another home."),
     "remote": ("exchange", "Other homes by name: add, list, remove."),

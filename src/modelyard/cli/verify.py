@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from modelyard.cli.output import Json, TrustCode, emit, err, out, reported_error
 
 if TYPE_CHECKING:
     from modelyard.domain.parity import ParityReport, StageReport
-    from modelyard.registry import Registry
+    from modelyard.registry import Registry, Version
 
 app = typer.Typer()
 
@@ -24,6 +25,9 @@ def verify(
         list[str] | None,
         typer.Option("--with", metavar="PKG==VERSION", help="What if this package were another version? Not a proof."),
     ] = None,
+    vault: Annotated[
+        bool, typer.Option("--vault", help="Keep the wheels of its environment first, as modelyard vault add does.")
+    ] = False,
     trust_code: TrustCode = False,
     as_json: Json = False,
 ) -> None:
@@ -35,13 +39,13 @@ def verify(
     Example: modelyard verify flights-delay@3
     """
     with reported_errors(as_json):
-        report = _verify(ref, tuple(what_if or ()), trust_code, quiet=as_json)
+        report = _verify(ref, tuple(what_if or ()), trust_code, quiet=as_json, vault=vault)
         emit(report, as_json, lambda: _print_verdict(report))
     if not report.passed:
         raise typer.Exit(1)
 
 
-def _verify(ref: str, overrides: tuple[str, ...], trust_code: bool, *, quiet: bool) -> ParityReport:
+def _verify(ref: str, overrides: tuple[str, ...], trust_code: bool, *, quiet: bool, vault: bool) -> ParityReport:
     from modelyard.home import Home
     from modelyard.verification import verify as run
 
@@ -64,9 +68,25 @@ def _verify(ref: str, overrides: tuple[str, ...], trust_code: bool, *, quiet: bo
                 _require_trust(Path(ref), registry, trust_code)
                 return run(Path(ref), ref, **shared)
             version = registry.version(ref)
+            _wheels(registry, version, vault, say)
             report = run(registry.folder(version.digest), version.ref, digest=version.digest, **shared)
             registry.add_report(version, report)
             return report
+
+
+def _wheels(registry: Registry, version: Version, vault: bool, say: Callable[[str], None]) -> None:
+    """Have those that are kept of the version at hand; keep them first if that is asked for."""
+    from modelyard.cli.registry import user
+    from modelyard.registry.datasets import Datasets
+    from modelyard.vault.keeping import bring, keep
+
+    datasets = Datasets(registry.home, registry.database)
+    try:
+        if vault:
+            keep(registry, datasets, version, by=user(), progress=say)
+        bring(registry, datasets, version)
+    finally:
+        datasets.close()
 
 
 def _require_trust(folder: Path, registry: Registry, trust_code: bool) -> None:

@@ -23,7 +23,7 @@ from modelyard.registry.tables import deployments, versions
 
 What: TypeAlias = Literal["environment", "leftover"]
 
-_TEMPORARY = ("query-*", "delta-*", "diff-*", "sql-*", "import-*")
+_TEMPORARY = ("query-*", "delta-*", "diff-*", "sql-*", "import-*", "wheels-*")
 _UNWANTED_DAYS = 30
 
 

@@ -16,7 +16,7 @@ from modelyard.datasets.store import ChunkStore
 from modelyard.datasets.tree import chunks_of
 from modelyard.errors import DataDamaged, Failed
 from modelyard.registry.database import Database
-from modelyard.registry.tables import dataset_versions, runs
+from modelyard.registry.tables import dataset_versions, runs, vaults
 
 _AT_ONCE = 64
 _PENDING = 2**20
@@ -136,6 +136,14 @@ def _registered(database: Database) -> Iterator[Tree]:
         yield Tree(f"data:{row.dataset}@{row.number}", _decoded(row.tree), here)
     for row in _pages(database, select(kept.id, kept.tree).where(kept.tree.is_not(None)), 1):
         yield Tree(f"run:{row.id}", _decoded(row.tree), kept.id == row.id)
+    yield from _vaults(database)
+
+
+def _vaults(database: Database) -> Iterator[Tree]:
+    kept = vaults.c
+    for row in _pages(database, select(kept.model, kept.number, kept.tree), 2):
+        here = (kept.model == row.model) & (kept.number == row.number)
+        yield Tree(f"the wheels of {row.model}@{row.number}", _decoded(row.tree), here)
 
 
 def _decoded(tree: bytes) -> tuple[bytes, ...]:

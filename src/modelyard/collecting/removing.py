@@ -45,6 +45,7 @@ from modelyard.registry.tables import (
     run_versions,
     runs,
     tags,
+    vaults,
     versions,
 )
 
@@ -184,7 +185,7 @@ def _delete(connection: Connection, found: Found) -> None:
         mine = (table.c.kind == found.kind) & (table.c.name == found.name) & (table.c.number == (found.number or 0))
         connection.execute(delete(table).where(mine))
     if found.kind == "model":
-        for table in (reports, reproductions, run_versions, versions):
+        for table in (reports, reproductions, vaults, run_versions, versions):
             connection.execute(delete(table).where(table.c.model == found.name, table.c.number == found.number))
     elif found.kind == "data":
         for table in (run_snapshots, dataset_sources, dataset_versions):

@@ -25,6 +25,7 @@ from modelyard.exchange.side import Side
 from modelyard.registry import removals
 from modelyard.registry.dataset_version import Draft
 from modelyard.registry.tables import SHORT, arrivals, notes, reports, reproductions, tags
+from modelyard.registry.vaults import Vault, Vaults
 
 State: TypeAlias = Literal["new", "there"]
 
@@ -159,6 +160,10 @@ def _take_model(side: Side, model: Model, bundle: Callable[[str], Bundle], taken
     known = side.registry.holds(model.digest)
     version = side.registry.register(found, number=model.number, at=model.created_at)
     taken.add("model", model.ref, version.ref, is_new=not known)
+    if model.wheels is not None and Vaults(side.database).of(version) is None:
+        content = _tree(side, model.wheels.digest, model.wheels.tree).chunks()
+        vault = msgspec.convert(model.wheels, Vault, from_attributes=True)
+        Vaults(side.database).keep(version, vault, content)
 
 
 def _take_run(side: Side, recorded: Recorded, origin: str, taken: _Taken) -> None:

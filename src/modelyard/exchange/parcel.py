@@ -18,6 +18,7 @@ from modelyard.domain.run import Run
 from modelyard.errors import NotFound, Rejected, VersionNotFound
 from modelyard.exchange.side import Side
 from modelyard.registry.tables import aliases, dataset_sources, dataset_versions, notes, reports, reproductions, tags
+from modelyard.registry.vaults import Vaults
 
 FORMAT = 1
 
@@ -79,6 +80,18 @@ class Recorded(msgspec.Struct, frozen=True):
     notes: tuple[Note, ...] = ()
 
 
+class Wheels(msgspec.Struct, frozen=True):
+    """The wheels that are kept of a version. `tree` are the chunks that the list of them is in."""
+
+    digest: str
+    tree: tuple[bytes, ...]
+    wheels: int
+    size: int
+    left_out: dict[str, str]
+    by: str
+    at: datetime
+
+
 class Model(msgspec.Struct, frozen=True):
     """A version of a model; what is not here is in its bundle."""
 
@@ -91,6 +104,7 @@ class Model(msgspec.Struct, frozen=True):
     reproductions: tuple[Finding, ...] = ()
     tags: tuple[Tag, ...] = ()
     notes: tuple[Note, ...] = ()
+    wheels: Wheels | None = None
 
     @property
     def ref(self) -> str:
@@ -138,6 +152,7 @@ def trees_of(parcel: Parcel) -> Iterator[tuple[str, tuple[bytes, ...]]]:
     """The lists of files that a parcel speaks of: digest, and the chunks that it is in."""
     yield from ((each.digest, each.tree) for each in parcel.data)
     yield from ((each.digest, each.tree) for each in parcel.runs if each.digest)
+    yield from ((each.wheels.digest, each.wheels.tree) for each in parcel.models if each.wheels is not None)
 
 
 class _Gathered:
@@ -161,6 +176,7 @@ class _Gathered:
         version = self._side.registry.version(which)
         if version.ref in self.models:
             return version.ref
+        vault = Vaults(self._side.database).of(version)
         with self._side.database.read() as connection:
             about = _about(connection, "model", version.model, version.number)
             self.models[version.ref] = Model(
@@ -172,6 +188,7 @@ class _Gathered:
                 tuple(_findings(connection, reports, version.model, version.number)),
                 tuple(_findings(connection, reproductions, version.model, version.number)),
                 *about,
+                wheels=None if vault is None else msgspec.convert(vault, Wheels, from_attributes=True),
             )
         for run in self._side.runs.that_made(version.model, version.number):
             self._add_run(run)

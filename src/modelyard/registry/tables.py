@@ -119,6 +119,21 @@ reports = Table(
     Index("ix_reports_version", "model", "number"),
 )
 
+vaults = Table(
+    "vaults",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(80), nullable=False),
+    Column("tree", LargeBinary, nullable=False),
+    Column("wheels", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("left_out", JSON, nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    _of_version(),
+)
+
 reproductions = Table(
     "reproductions",
     metadata,

@@ -27,6 +27,7 @@ from modelyard.reproduction.rerun import Again, Kitchen, Say
 from modelyard.reproduction.result import Result, Target, place_in, result_of
 from modelyard.runs import machine
 from modelyard.runs.yard import Yard, opened
+from modelyard.vault.keeping import bring
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def reproduce(
         kitchen = Kitchen(yard, work, asked.seconds, say or (lambda words: None), keeps=asked.work is not None)
         known = Reproductions(registry.database)
         task = _Task(kitchen, _target(registry, yard, which), asked)
+        bring(registry, yard.datasets, task.target.version)
         other = None if asked.against is None else _target(registry, yard, asked.against)
         for target in (task.target, other):
             if target is not None and not asked.trusted:

@@ -200,7 +200,9 @@ class _Run:
         notes = list[str]()
         if self.python is None:
             directory = self._new_folder()
-            self.python = environment.rebuild(locked, directory, overrides=self.overrides, progress=self.say)
+            self.python = environment.rebuild(
+                locked, directory, overrides=self.overrides, progress=self.say, wheels=self.home.wheels
+            )
         else:
             notes.append("an environment was given, none was rebuilt")
         self.say("comparing the environment with the one written down")
