@@ -90,8 +90,11 @@ def test_the_flights_model_through_two_versions(tmp_path: Path, monkeypatch: pyt
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     there = Terminal(elsewhere, fresh)
+    code, _, complained = there("reproduce", "flights-delay@1")
+    assert code == 5
+    assert "nothing of it was run" in complained, "a program from another home is trusted only if the user says so"
     for ref, run in zip(("flights-delay@1", "flights-delay@2"), runs, strict=True):
-        found = there.json("reproduce", ref)
+        found = there.json("reproduce", ref, "--trust-code")
         assert found["verdict"] == "bit-equal", found
         assert found["missing"] == []
         metrics = {pair["name"]: pair["after"] for pair in found["metrics"]}
