@@ -3,6 +3,10 @@
     python -m benchmarks.versions [--dvc PATH] [--files 5000] [--bytes 1000000000] [--rows 5000000] [--repeat 3]
                                   [--only files|large|diff] [--folder DIR] [--json]
 
+Before each step everything is brought to disk. Of the small files none is deleted before all is measured: ext4 passes
+over inodes that were freed a moment ago, one by one, so that making thousands of files just after as many were deleted
+takes it seconds.
+
 Whole commands are timed, each in a process of its own, as a user would run them: `modelyard data snapshot` and
 `dvc add`, in turn, each time on fresh homes and repositories on the same disk. Data is brought to disk before it is
 used, so that no step pays for making it, and each tool has been started once, so that Python has its compiled files.
@@ -108,9 +112,13 @@ class Dvc:
     def snapshot(self, what: str) -> tuple[Cost, dict[str, Any]]:
         return timed([self._program, "add", "--quiet", what], self.folder)[0], {}
 
+    def status(self) -> Cost:
+        return timed([self._program, "status", "--quiet"], self.folder)[0]
+
     def checkout(self, what: str) -> Cost:
         target = self.folder / what
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
+        target.rename(self.folder / f"{what}.aside") if target.is_dir() else target.unlink()
+        at_rest()
         return timed([self._program, "checkout", "--quiet", f"{what}.dvc"], self.folder)[0]
 
 
@@ -174,12 +182,21 @@ def tools(folder: Path, dvc: Path | None) -> list[Ours | Dvc]:
     return made
 
 
+def status_of(tool: Ours | Dvc, unchanged: Cost) -> Cost:
+    """DVC can also only ask whether anything changed; of ours, the snapshot that finds nothing changed is that."""
+    return tool.status() if isinstance(tool, Dvc) else unchanged
+
+
 def measure_files(folder: Path, dvc: Path | None, count: int, costs: Costs) -> None:
     for tool in tools(folder, dvc):
         what = small_files(tool.folder, count)
         at_rest()
         costs[f"first snapshot of {count} files"][tool.name].append(tool.snapshot(what)[0])
-        costs[f"{count} files, nothing changed"][tool.name].append(tool.snapshot(what)[0])
+        at_rest()
+        unchanged = tool.snapshot(what)[0]
+        costs[f"{count} files, nothing changed"][tool.name].append(unchanged)
+        costs[f"{count} files, nothing changed (dvc status)"][tool.name].append(status_of(tool, unchanged))
+        at_rest()
         costs[f"checkout of {count} files"][tool.name].append(tool.checkout(what))
 
 
@@ -190,13 +207,17 @@ def measure_large(folder: Path, dvc: Path | None, size: int, costs: Costs) -> di
         at_rest()
         costs["hash alone"][tool.name].append(hash_alone(tool.folder / what))
         costs[f"first snapshot of {size / 1e9:g} GB"][tool.name].append(tool.snapshot(what)[0])
-        costs[f"{size / 1e9:g} GB, nothing changed"][tool.name].append(tool.snapshot(what)[0])
+        at_rest()
+        unchanged = tool.snapshot(what)[0]
+        costs[f"{size / 1e9:g} GB, nothing changed"][tool.name].append(unchanged)
+        costs[f"{size / 1e9:g} GB, nothing changed (dvc status)"][tool.name].append(status_of(tool, unchanged))
         insert(tool.folder / what)
         at_rest()
         cost, said = tool.snapshot(what)
         costs[f"{size / 1e9:g} GB after 1 kB was inserted"][tool.name].append(cost)
         if said:
             facts["share stored after the insertion"] = said["stored_bytes"] / size
+        at_rest()
         costs[f"checkout of {size / 1e9:g} GB"][tool.name].append(tool.checkout(what))
     return facts
 
@@ -236,15 +257,14 @@ def main() -> None:
     asked = parser.parse_args()
     costs: Costs = defaultdict(lambda: defaultdict(list))
     facts: dict[str, float] = {}
-    for _ in range(asked.repeat):
-        with tempfile.TemporaryDirectory(dir=asked.folder, prefix="versions-") as name:
-            folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=asked.folder, prefix="versions-") as name:
+        for turn in range(asked.repeat):
             if asked.only in (None, "files"):
-                measure_files(folder / "files", asked.dvc, asked.files, costs)
+                measure_files(Path(name) / f"files-{turn}", asked.dvc, asked.files, costs)
             if asked.only in (None, "large"):
-                facts |= measure_large(folder / "large", asked.dvc, asked.bytes, costs)
-    if asked.only in (None, "diff"):
-        with tempfile.TemporaryDirectory(dir=asked.folder, prefix="versions-") as name:
+                facts |= measure_large(Path(name) / f"large-{turn}", asked.dvc, asked.bytes, costs)
+                shutil.rmtree(Path(name) / f"large-{turn}")
+        if asked.only in (None, "diff"):
             facts |= measure_diff(Path(name) / "diff", asked.rows, costs)
     report(costs, facts, as_json=asked.json)
 
