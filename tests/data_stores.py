@@ -28,6 +28,9 @@ class MemoryIndex:
         for digest, place in places.items():
             self.places.setdefault(digest, place)
 
+    def replace(self, places: Mapping[bytes, Place]) -> None:
+        self.places |= places
+
 
 def store_in(folder: Path) -> ChunkStore:
     return ChunkStore(FolderPacks(folder), MemoryIndex())

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from modelyard.datasets.checking import Damage, damages
+from modelyard.datasets.checking import Damage, damaged_chunks, damages
 from modelyard.datasets.checkout import check_out
 from modelyard.datasets.facts import Facts, Profile
 from modelyard.datasets.formats import can_be_described
@@ -27,6 +27,7 @@ from modelyard.datasets.seen import Seen
 from modelyard.datasets.snapshot import Taken, Tell, require_unchanged, silent, store_tree, take
 from modelyard.domain.names import check_name
 from modelyard.domain.removal import Removal
+from modelyard.errors import DataDamaged
 from modelyard.home import Home
 from modelyard.registry.again import again
 from modelyard.registry.dataset_version import DatasetVersion, Draft
@@ -45,6 +46,7 @@ __all__ = [
     "newest",
     "profile",
     "removed",
+    "repair",
     "show",
     "snapshot",
     "snapshot_delta",
@@ -250,6 +252,36 @@ def verify(ref: str, *, home: str | Path | Home | None = None, tell: Tell = sile
     """
     with _opened(home) as (_, datasets):
         return tuple(damages(datasets.tree(ref), datasets.store, tell))
+
+
+def repair(ref: str, source: str | Path, *, home: str | Path | Home | None = None, tell: Tell = silent) -> int:
+    """Store again what is damaged of a version, from files that have it still; gives how many chunks were put right.
+
+    Other versions that share them are repaired with it. What `source` does not have stays as it is: `verify` says so.
+
+    Args:
+        ref: The version.
+        source: A folder, a file or a glob pattern, such as the folder that the snapshot was taken of. Files may have
+            other names there and have changed; what counts is what is in them.
+        home: Where the registry is.
+        tell: Called with how far the files are read.
+
+    Raises:
+        DatasetNotFound, VersionNotFound: there is no such version.
+        InvalidRequest: there is no file in `source`.
+        Failed: a file cannot be read.
+        DataDamaged: the list of files itself is damaged, and `source` does not have just these files.
+    """
+    from modelyard.datasets.repairing import mend, mend_list
+
+    with _opened(home) as (_, datasets):
+        digest, chunks = datasets.list_of(ref)
+        files = find([source])
+        lists = damaged_chunks(chunks, datasets.store)
+        if lists and not mend_list(files, digest, datasets.store, tell):
+            raise DataDamaged(f"the list of files of {ref} is damaged, and {source} does not have just these files")
+        damaged = damaged_chunks(datasets.tree(ref).chunks(), datasets.store)
+        return len(lists) + (mend(files, damaged, datasets.store, tell) if damaged else 0)
 
 
 def show(ref: str, *, home: str | Path | Home | None = None) -> DatasetVersion:

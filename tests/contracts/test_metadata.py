@@ -224,6 +224,18 @@ def test_chunks_are_found_by_the_thousand_and_stay_where_they_were_first(databas
     assert index.find([]) == {}
 
 
+def test_chunks_that_are_stored_again_are_found_in_their_new_place(database: Database) -> None:
+    index = DatabaseIndex(database)
+    digests = [content(32, at) for at in range(700)]
+    index.add({digest: Place("old", at, 1) for at, digest in enumerate(digests[:600])})
+    index.replace({digest: Place("new", at + 1, 2) for at, digest in enumerate(digests[100:])})
+    found = index.find(digests)
+    assert len(found) == 700
+    assert {found[digest].pack for digest in digests[:100]} == {"old"}
+    assert found[digests[100]] == Place("new", 1, 2)
+    assert found[digests[699]] == Place("new", 600, 2)
+
+
 def test_snapshots_come_back_with_what_was_said_of_them(registry: Registry) -> None:
     kept = Datasets(registry.home, registry.database)
     origin = {"kind": "files", "sources": ["caf\udce9.csv", "日本"], "more": {"n": [1, 2.5, None, True]}}

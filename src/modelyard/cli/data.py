@@ -149,18 +149,29 @@ def show(ref: Ref, as_json: Json = False) -> None:
 
 
 @data_app.command()
-def verify(ref: Ref, as_json: Json = False) -> None:
+def verify(
+    ref: Ref,
+    repair: Annotated[
+        Path | None,
+        typer.Option("--repair", metavar="PATH", help="Store again what is damaged, from files there that have it."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Hash everything that is stored of a version again, and name the files that are damaged.
 
     Example: modelyard data verify flights@2
+
+    Example: modelyard data verify flights@2 --repair flights/
     """
     from modelyard import data
 
     with reported_errors(as_json), _progress("verify") as tell:
         version = data.show(ref)
+        repaired = None if repair is None else data.repair(version.ref, repair, tell=tell)
         damaged = data.verify(version.ref, tell=tell)
         document = {"ref": version.ref, "digest": version.digest, "intact": not damaged, "damaged": damaged}
-        emit(document, as_json, lambda: _print_damage(version, damaged))
+        document |= {} if repaired is None else {"repaired_chunks": repaired}
+        emit(document, as_json, lambda: _print_damage(version, damaged, repaired))
     if damaged:
         raise typer.Exit(1)
 
@@ -376,7 +387,9 @@ def _rows(version: DatasetVersion) -> str:
     return f"{sum(table.rows for table in version.facts.tables):,}" if version.facts.tables else ""
 
 
-def _print_damage(version: DatasetVersion, damaged: tuple[Damage, ...]) -> None:
+def _print_damage(version: DatasetVersion, damaged: tuple[Damage, ...], repaired: int | None) -> None:
+    if repaired:
+        out.print(f"{repaired:,} damaged {'chunk is' if repaired == 1 else 'chunks are'} stored again", markup=False)
     if not damaged:
         out.print(f"{version.ref} is intact: {_amount(version)}", markup=False)
     for each in damaged:

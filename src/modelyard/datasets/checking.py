@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -36,6 +36,19 @@ def damages(tree: Tree, store: ChunkStore, tell: Tell = silent) -> Iterator[Dama
             yield Damage(shown(entry.path), reason)
         checked += entry.content.size
         tell(Progress(count, checked, len(tree.entries), total))
+
+
+def damaged_chunks(chunks: Collection[bytes], store: ChunkStore) -> set[bytes]:
+    """Those of these chunks that are gone or not what was stored."""
+    ordered = list(dict.fromkeys(chunks))
+    reading = _InOrder(store, store.index.find(ordered), ordered)
+    found = set()
+    for chunk in ordered:
+        try:
+            reading.next()
+        except DataDamaged:
+            found.add(chunk)
+    return found
 
 
 def _fault(content: Content, reading: _InOrder) -> str:

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from modelyard.datasets.cutting import LEAST, cut, hashed
 from modelyard.datasets.scan import Found, Stamp
-from modelyard.datasets.store import ChunkWriter, Piece
+from modelyard.datasets.store import Piece, Sink
 from modelyard.datasets.tree import Content, shown
 from modelyard.errors import Failed
 
@@ -27,7 +27,7 @@ _ATTEMPTS = 3
 class FileReader:
     """Reads files one after the other and stores their chunks, as a context."""
 
-    def __init__(self, writer: ChunkWriter, advance: Callable[[int], None]) -> None:
+    def __init__(self, writer: Sink, advance: Callable[[int], None]) -> None:
         self._writer, self._advance = writer, advance
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="hash")
         self._buffers: list[memoryview] = []

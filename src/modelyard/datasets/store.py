@@ -28,6 +28,18 @@ class ChunkIndex(Protocol):
         """Make the chunks of a kept pack known. A chunk that another process added first stays where it is."""
         ...
 
+    def replace(self, places: Mapping[bytes, Place]) -> None:
+        """Make the chunks of a kept pack known there and nowhere else: where they were, they are damaged."""
+        ...
+
+
+class Sink(Protocol):
+    """Takes chunks to store."""
+
+    def put(self, pieces: Iterable[Piece]) -> None:
+        """Store those of these chunks that have to be."""
+        ...
+
 
 class ChunkStore:
     """Chunks in packs, found through an index."""

@@ -66,6 +66,19 @@ class DatabaseIndex:
             dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
             connection.execute(dialect.insert(chunks).on_conflict_do_nothing(), rows)
 
+    def replace(self, places: Mapping[bytes, Place]) -> None:
+        """Make the chunks of a pack known there, wherever they were.
+
+        Raises:
+            ContentCollected: the pack was taken for a leftover and is gone.
+        """
+        rows = [{"digest": digest, **place._asdict()} for digest, place in places.items()]
+        with self._database.write() as connection:
+            ledger.require_kept(connection, {place.pack for place in places.values()})
+            made = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(chunks)
+            new = {name: made.excluded[name] for name in Place._fields}
+            connection.execute(made.on_conflict_do_update(index_elements=["digest"], set_=new), rows)
+
 
 class Datasets:
     """Datasets and their versions in one home. Safe to use from several threads and processes."""
@@ -131,8 +144,12 @@ class Datasets:
         Raises:
             DataDamaged: the list of files is not the one that was recorded.
         """
+        return read_tree(*self.list_of(ref), self.store)
+
+    def list_of(self, ref: str) -> tuple[str, tuple[bytes, ...]]:
+        """The digest of a version and the chunks that its list of files is in; raises as `version` does."""
         row = self._row(ref)
-        return read_tree(row.digest, msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...]), self.store)
+        return row.digest, msgspec.msgpack.decode(row.tree, type=tuple[bytes, ...])
 
     def having(self, name: str, digest: str) -> DatasetVersion | None:
         """The version of the dataset `name` that has this digest, if there is one."""

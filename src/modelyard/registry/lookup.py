@@ -83,7 +83,7 @@ class Lookup:
         where, values = _where(ref)
         return self._one(where, values)
 
-    def tree_of(self, ref: str) -> tuple[str, tuple[bytes, ...]] | None:
+    def list_of(self, ref: str) -> tuple[str, tuple[bytes, ...]] | None:
         """The digest of a version and the chunks that its list of files is in; raises as `version` does."""
         where, values = _where(ref)
         rows = self._rows(

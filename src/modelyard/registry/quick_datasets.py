@@ -67,6 +67,10 @@ class QuickDatasets:
         """See `DatabaseIndex.add`."""
         self._whole.store.index.add(places)
 
+    def replace(self, places: Mapping[bytes, Place]) -> None:
+        """See `DatabaseIndex.replace`."""
+        self._whole.store.index.replace(places)
+
     def register(self, name: str, draft: Draft) -> tuple[DatasetVersion, bool]:
         """See `Datasets.register`."""
         return self._whole.register(name, draft)
@@ -89,8 +93,11 @@ class QuickDatasets:
 
     def tree(self, ref: str) -> Tree:
         """See `Datasets.tree`."""
-        found = self._lookup and self._lookup.tree_of(ref)
-        return read_tree(*found, self.store) if found else self._whole.tree(ref)
+        return read_tree(*self.list_of(ref), self.store)
+
+    def list_of(self, ref: str) -> tuple[str, tuple[bytes, ...]]:
+        """See `Datasets.list_of`."""
+        return (self._lookup and self._lookup.list_of(ref)) or self._whole.list_of(ref)
 
     def versions(self, name: str) -> tuple[DatasetVersion, ...]:
         """See `Datasets.versions`."""
