@@ -12,6 +12,7 @@
     my.data.snapshot("flights/", name="flights")            # a dataset version, given back byte by byte
     my.lineage("churn@1")                                   # what it was made from, and what became of it
     my.diff("churn@1", "churn@2")                           # data, code, environment, metrics, schema, speed
+    my.compare(march, april)                                # what moved, how sure that is, whether it matters
     my.Client("http://127.0.0.1:8080").predict("churn", X)  # from a server
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from modelyard.client import Client as Client
     from modelyard.differing import diff as diff
     from modelyard.domain.manifest import Tolerance as Tolerance
+    from modelyard.drift import compare as compare
     from modelyard.loading import load as load
     from modelyard.packing import pack as pack
     from modelyard.recording import run as run
@@ -30,12 +32,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Tolerance", "__version__", "data", "diff", "lineage", "load", "pack", "reproduce", "run"]
+__all__ = [
+    "Client",
+    "Tolerance",
+    "__version__",
+    "compare",
+    "data",
+    "diff",
+    "lineage",
+    "load",
+    "pack",
+    "reproduce",
+    "run",
+]
 
 _HOMES = {
     "data": "modelyard.data",
     "Client": "modelyard.client",
     "Tolerance": "modelyard.domain.manifest",
+    "compare": "modelyard.drift",
     "diff": "modelyard.differing",
     "lineage": "modelyard.tracing",
     "load": "modelyard.loading",

@@ -29,6 +29,21 @@ def find_bundle(ref: str | Path, home: Home, *, trust_code: bool = False) -> Bun
     return bundle
 
 
+def find_profile(ref: str | Path, home: Home) -> dict[str, object]:
+    """The reference profile of the version that `ref` names, in the registry or as a folder; nothing is computed.
+
+    Raises:
+        ModelNotFound, VersionNotFound, AliasNotFound: there is no such version.
+        BundleRefused: its files are not those that were packed.
+    """
+    if names_folder(ref):
+        return open_bundle(Path(ref)).profile()
+    from modelyard.registry import Registry
+
+    with Registry.open(home) as registry:
+        return registry.bundle(str(ref)).profile()
+
+
 def _is_registered(bundle: Bundle, home: Home) -> bool:
     from modelyard.registry import Registry
 

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+_WIDTH, _HEIGHT, _FOOT = 448, 150, 30
 _STYLE = """
 :root { color-scheme: light dark; --before: #8a94a6; --after: #d9622b; --line: #8884; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-top: 1.5rem }
 table { border-collapse: collapse } th, td { text-align: left; padding: .15rem .9rem .15rem 0; vertical-align: top }
 td.n { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid var(--line) }
+figure { display: inline-block; margin: .5rem 1.5rem .5rem 0; width: 28rem; max-width: 100% }
+figcaption { font-size: .85rem } .moved { font-weight: 600 }
 svg { width: 100%; height: auto } text { font: 10px system-ui; fill: currentColor }
 .before { fill: var(--before); background: var(--before) } .after { fill: var(--after); background: var(--after) }
 .key i { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1em }
@@ -36,6 +39,33 @@ def rows(headings: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join("<tr>" + "".join(map(_cell, line)) + "</tr>" for line in lines)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def plot(said: str, parts: Sequence[tuple[str, float, float]], *, strong: bool = False) -> str:
+    """Bars of shares before and after, side by side: `parts` are (label, before, after), `said` goes below them."""
+    top = max((max(before, after) for _, before, after in parts), default=0.0) or 1.0
+    step = _WIDTH / max(len(parts), 1)
+    bars = "".join(_bars(part, at * step, step, top) for at, part in enumerate(parts))
+    return (
+        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img" aria-label="{escape(said, quote=True)}">'
+        f'{bars}</svg><figcaption class="{"moved" if strong else ""}">{escape(said)}</figcaption></figure>'
+    )
+
+
+def _bars(part: tuple[str, float, float], left: float, step: float, top: float) -> str:
+    label, before, after = part
+    shares = f"{label}: {before:.2%} before, {after:.2%} after"
+    drawn = "".join(
+        f'<rect class="{name}" x="{left + offset * step:.1f}" y="{_HEIGHT * (1 - share / top):.1f}" '
+        f'width="{step * 0.4:.1f}" height="{_HEIGHT * share / top:.1f}"/>'
+        for name, share, offset in (("before", before, 0.08), ("after", after, 0.5))
+    )
+    middle = left + step / 2
+    short = label if len(label) <= 24 else label[:23] + "…"
+    return (
+        f"<g><title>{escape(shares)}</title>{drawn}"
+        f'<text transform="translate({middle:.1f},{_HEIGHT + 8}) rotate(20)">{escape(short)}</text></g>'
+    )
 
 
 def _cell(value: Any) -> str:

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "labels": ("records", "Add the truth for past predictions."),
     "records": ("records", "Query predictions joined with labels, with SQL."),
     "db": ("db", "The metadata database: show it, bring a team's up to date."),
+    "monitor": ("monitor", "Compare tables with a reference: what moved, how sure that is, whether it matters."),
     "replay": ("records", "Compute one past prediction again and compare."),
 }
 

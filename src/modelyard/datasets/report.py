@@ -7,20 +7,15 @@ from html import escape
 from typing import Any
 
 from modelyard import pages
-from modelyard.datasets.differing import Bin, ColumnMove, DataDiff, FileDiff, RowDiff, TableDiff
+from modelyard.datasets.differing import ColumnMove, DataDiff, FileDiff, RowDiff, TableDiff
 from modelyard.pages import rows as _rows
 
-_STYLE = """
-figure { display: inline-block; margin: .5rem 1.5rem .5rem 0; width: 28rem; max-width: 100% }
-figcaption { font-size: .85rem } .moved { font-weight: 600 }
-"""
 _LISTED = 200
-_WIDTH, _HEIGHT, _FOOT = 448, 150, 30
 
 
 def page(diff: DataDiff) -> str:
     """The whole page."""
-    return pages.page(f"{diff.before} → {diff.after}", body(diff), style=_STYLE)
+    return pages.page(f"{diff.before} → {diff.after}", body(diff))
 
 
 def body(diff: DataDiff) -> Iterable[str]:
@@ -128,27 +123,5 @@ def _moves(moves: Sequence[ColumnMove]) -> str:
 
 
 def _plot(move: ColumnMove) -> str:
-    """Bars of the shares before and after, side by side."""
-    top = max(max(part.before, part.after) for part in move.bins) or 1.0
-    step = _WIDTH / len(move.bins)
-    bars = "".join(_bars(part, at * step, step, top) for at, part in enumerate(move.bins))
     said = f"{move.column}: {'moved' if move.moved else 'not moved'}, distance {move.distance:.3f}"
-    return (
-        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img" aria-label="{escape(said, quote=True)}">'
-        f'{bars}</svg><figcaption class="{"moved" if move.moved else ""}">{escape(said)}</figcaption></figure>'
-    )
-
-
-def _bars(part: Bin, left: float, step: float, top: float) -> str:
-    shares = f"{part.label}: {part.before:.2%} before, {part.after:.2%} after"
-    drawn = "".join(
-        f'<rect class="{name}" x="{left + offset * step:.1f}" y="{_HEIGHT * (1 - share / top):.1f}" '
-        f'width="{step * 0.4:.1f}" height="{_HEIGHT * share / top:.1f}"/>'
-        for name, share, offset in (("before", part.before, 0.08), ("after", part.after, 0.5))
-    )
-    middle = left + step / 2
-    label = part.label if len(part.label) <= 24 else part.label[:23] + "…"
-    return (
-        f"<g><title>{escape(shares)}</title>{drawn}"
-        f'<text transform="translate({middle:.1f},{_HEIGHT + 8}) rotate(20)">{escape(label)}</text></g>'
-    )
+    return pages.plot(said, [(part.label, part.before, part.after) for part in move.bins], strong=move.moved)

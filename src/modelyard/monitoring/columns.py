@@ -33,6 +33,13 @@ class Column:
     type: str
     values: Any
 
+    @property
+    def family(self) -> str:
+        """What it is, whatever a library calls it: numbers, moments, truth values, texts or other."""
+        if self.sort == "numbers":
+            return "moments" if self.type.startswith(("date", "timestamp", "timedelta")) else "numbers"
+        return "truth values" if self.type.startswith("bool") else "texts" if self.sort == "values" else "other"
+
     def numbers(self) -> Array:
         """Its values as floats with NaN for missing; moments in time as seconds since 1970.
 

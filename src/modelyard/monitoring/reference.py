@@ -25,8 +25,8 @@ _LEARNED = 1_000_000
 class Reference:
     """Slots and counts of the columns that windows are compared with.
 
-    `types` says what the columns were called by the library they came from, where that is known. `digest` tells
-    references apart: profiles of one reference can be added, of different ones not.
+    `described` are the columns as the reference profile has them, `families` what they are (numbers, texts ...).
+    `digest` tells references apart: profiles of one reference can be added, of different ones not.
     """
 
     def __init__(
@@ -34,10 +34,11 @@ class Reference:
         columns: Mapping[str, Mapping[str, Any]],
         rows: int,
         known: Mapping[str, bytes] | None = None,
-        types: Mapping[str, str] | None = None,
+        families: Mapping[str, str] | None = None,
     ) -> None:
         self.rows = rows
-        self.types = dict(types or {})
+        self.described = columns
+        self.families = families or {name: _family(column) for name, column in columns.items()}
         known = known or {}
         made = {name: slots_of(column, known.get(name)) for name, column in columns.items()}
         self.slots: dict[str, Slots] = {name: slots for name, slots in made.items() if slots is not None}
@@ -68,8 +69,8 @@ class Reference:
         columns, known = {}, {}
         for name, column in table.columns.items():
             columns[name], known[name] = _described(column, table.rows)
-        types = {name: column.type for name, column in table.columns.items()}
-        return cls(columns, table.rows, {name: each for name, each in known.items() if each is not None}, types)
+        families = {name: column.family for name, column in table.columns.items()}
+        return cls(columns, table.rows, {name: each for name, each in known.items() if each is not None}, families)
 
     @cached_property
     def digest(self) -> str:
@@ -111,6 +112,14 @@ def tallied(slots: Slots, column: Column) -> Tally:
         return slots.tally(column.numbers())
     found = column.tallied() if column.sort != "other" else Tallied([], np.empty(0, dtype=np.int64), 0)
     return slots.tally(found.distinct, found.occurring, found.missing)
+
+
+def _family(profile: Mapping[str, Any]) -> str:
+    if profile["type"] == "numbers":
+        return "moments" if "unit" in profile else "numbers"
+    if profile["type"] == "values":
+        return "truth values" if all(isinstance(value, bool) for value, _ in profile["values"]) else "texts"
+    return "other"
 
 
 def _described(column: Column, rows: int) -> tuple[dict[str, Any], bytes | None]:
