@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from modelyard.cli.plain_words import take_words_as_they_are, with_plain_words
-
 COMMANDS: dict[str, tuple[str, str]] = {
     # command: (module under modelyard.cli, one line for the list)
     "demo": ("demo", "The whole story on the flights data, with live requests."),
@@ -64,13 +62,7 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        group = typer.main.get_group(import_module(f"modelyard.cli.{module}").app)
-        take_words_as_they_are(command := group.commands[cmd_name])
-        return command
-
-    def get_params(self, ctx: typer.Context):  # type: ignore[no-untyped-def, override]
-        """The options of the command itself."""
-        return with_plain_words(super().get_params(ctx))
+        return typer.main.get_group(import_module(f"modelyard.cli.{module}").app).commands[cmd_name]
 
     def format_commands(self, ctx: typer.Context, formatter) -> None:  # type: ignore[no-untyped-def, override]
         """List commands without importing them."""
