@@ -167,13 +167,14 @@ class Objects:
 
 
 def plain(url: str) -> str:
-    """An address without user, password, options.
+    """An address without password and options.
 
-    >>> plain("s3://key:secret@models/yard?token=1")
-    's3://models/yard'
+    >>> plain("s3://models/yard/?token=1"), plain("abfss://models:secret@team.dfs.core.windows.net/yard")
+    ('s3://models/yard', 'abfss://models@team.dfs.core.windows.net/yard')
     """
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+    user, at, host = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}".rstrip("/")
 
 
 def folder_of(url: str) -> Path | None:
@@ -197,7 +198,7 @@ def _opened(url: str) -> ObjectStore:
     scheme = urlsplit(url).scheme
     if scheme not in KINDS:
         raise InvalidRequest(
-            f"MODELYARD_OBJECTS_URL: {plain(url)!r} is no address of an object store; "
+            f"MODELYARD_OBJECTS_URL is of the kind {scheme!r}, which is no object store; "
             "write s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder"
         )
     from obstore.exceptions import BaseError

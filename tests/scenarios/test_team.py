@@ -22,7 +22,7 @@ from modelyard.home import Home
 from run_programs import FEATURES, make_project
 from serving_process import until
 from small_bundles import write_line
-from team_servers import PASSWORD, Team
+from team_servers import PASSWORD, Cable, Team
 
 TRAIN = """
 import modelyard as my
@@ -105,9 +105,39 @@ def test_what_one_machine_makes_another_proves_and_serves(machines: tuple[Machin
         until(lambda: up.running(Home(bob.home)), "both planes")
         deployed = bob.json("deploy", "line@1", "--to", "live")
         assert deployed["state"] == "done"
-        rows = httpx.post(deployed["url"], json={"rows": [{"x": 3.0}]}, trust_env=False).json()["rows"]
-        assert rows[0]["predict"] == 6.0
+        assert answer(deployed["url"]) == 6.0
         assert ann.json("status", status=1)["deployments"][0]["asked"] == "line@1"  # and nothing runs there
     finally:
         planes.send_signal(signal.SIGTERM)
         planes.communicate(timeout=60)
+
+
+def test_what_is_served_goes_on_while_the_database_is_away(servers: Team, tmp_path: Path) -> None:
+    cable, url = Cable(servers.postgresql.port), servers.database()
+    settings = servers.s3.environment | {"MODELYARD_OBJECTS_URL": servers.s3.new()}
+    far = url.replace(f":{servers.postgresql.port}/", f":{cable.port}/")
+    bob = Machine(tmp_path / "bob", settings | {"MODELYARD_DATABASE_URL": far})
+    for slope in (2.0, 5.0):
+        bob.json("import", write_line(tmp_path / str(slope), slope=slope).path)
+    planes = bob.begin("up", "--port", "0")
+    try:
+        until(lambda: up.running(Home(bob.home)), "both planes")
+        deployed = bob.json("deploy", "line@1", "--to", "live", "--unproven", "a try")
+        assert answer(deployed["url"]) == 6.0
+        cable.pull()
+        code, said = bob.run("deploy", "line@2", "--to", "live", "--unproven", "a try")
+        assert (code, "cannot be reached, or the connection to it was lost" in said) == (7, True), said
+        assert answer(deployed["url"]) == 6.0
+        cable.mend()
+        assert bob.json("deploy", "line@2", "--to", "live", "--unproven", "a try")["state"] == "done"
+        assert answer(deployed["url"]) == 15.0
+    finally:
+        planes.send_signal(signal.SIGTERM)
+        planes.communicate(timeout=60)
+        cable.close()
+
+
+def answer(url: str) -> float:
+    response = httpx.post(url, json={"rows": [{"x": 3.0}]}, trust_env=False)
+    value: float = response.json()["rows"][0]["predict"]
+    return value
