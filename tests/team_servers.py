@@ -306,7 +306,8 @@ class Cable:
         self.port = self._listener.getsockname()[1]
         self._is_whole, self._is_mute = True, False
         self._ends: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._begin(self._accept)
 
     def pull(self) -> None:
         """End all connections, and every new one at once."""
@@ -325,8 +326,13 @@ class Cable:
 
     def close(self) -> None:
         """Take it away."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
         self.pull()
-        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+        for end in (self._listener, *self._ends):
+            end.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -337,8 +343,12 @@ class Cable:
                     continue
                 far = socket.create_connection(("127.0.0.1", self._server))
                 self._ends += [near, far]
-                threading.Thread(target=self._carry, args=(near, far, False), daemon=True).start()
-                threading.Thread(target=self._carry, args=(far, near, True), daemon=True).start()
+                self._begin(self._carry, near, far, False)
+                self._begin(self._carry, far, near, True)
+
+    def _begin(self, do: Callable[..., None], *about: object) -> None:
+        self._threads.append(threading.Thread(target=do, args=about, daemon=True))
+        self._threads[-1].start()
 
     def _carry(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with suppress(OSError):
