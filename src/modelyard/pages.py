@@ -6,7 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-_WIDTH, _HEIGHT, _FOOT = 448, 150, 30
+_WIDTH, _HEIGHT = 448, 150
+_LEFT, _FOOT = 84, 92
+"""Room beside and below the bars, into which the longest label reaches, slanted as it is."""
+
+_LONGEST = 22
 _STYLE = """
 :root { color-scheme: light dark; --before: #8a94a6; --after: #d9622b; --line: #8884; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
@@ -47,8 +51,9 @@ def plot(said: str, parts: Sequence[tuple[str, float, float]], *, strong: bool =
     step = _WIDTH / max(len(parts), 1)
     bars = "".join(_bars(part, at * step, step, top) for at, part in enumerate(parts))
     return (
-        f'<figure><svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img" aria-label="{escape(said, quote=True)}">'
-        f'{bars}</svg><figcaption class="{"moved" if strong else ""}">{escape(said)}</figcaption></figure>'
+        f'<figure><svg viewBox="{-_LEFT} 0 {_LEFT + _WIDTH} {_HEIGHT + _FOOT}" role="img" '
+        f'aria-label="{escape(_printable(said), quote=True)}">{bars}</svg>'
+        f'<figcaption class="{"moved" if strong else ""}">{escape(said)}</figcaption></figure>'
     )
 
 
@@ -61,11 +66,17 @@ def _bars(part: tuple[str, float, float], left: float, step: float, top: float) 
         for name, share, offset in (("before", before, 0.08), ("after", after, 0.5))
     )
     middle = left + step / 2
-    short = label if len(label) <= 24 else label[:23] + "…"
+    short = label if len(label) <= _LONGEST else label[: _LONGEST - 1] + "…"
     return (
-        f"<g><title>{escape(shares)}</title>{drawn}"
-        f'<text transform="translate({middle:.1f},{_HEIGHT + 8}) rotate(20)">{escape(short)}</text></g>'
+        f"<g><title>{escape(_printable(shares))}</title>{drawn}"
+        f'<text transform="translate({middle:.1f},{_HEIGHT + 12}) rotate(-40)" text-anchor="end">'
+        f"{escape(_printable(short))}</text></g>"
     )
+
+
+def _printable(text: str) -> str:
+    """Fit for SVG, in which control characters may not be."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def _cell(value: Any) -> str:

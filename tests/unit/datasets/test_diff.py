@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import xml.etree.ElementTree as ET
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -211,16 +214,69 @@ def test_two_datasets_of_one_table_each_are_compared_whatever_its_name(tmp_path:
 
 
 class Tags(HTMLParser):
-    """Collects the tags of a page, and what it would load from elsewhere."""
+    """Collects the tags of a page, and what it would load from elsewhere; every one has to be closed in its turn."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tags: Counter[str] = Counter()
         self.loads: list[str] = []
+        self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
         self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
+        self.loads += [name for name, _ in attrs if name.startswith("on")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb`` (WCAG 2.2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_plots_are_whole_and_seen_on_light_and_on_dark(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    before = {
+        "id": list(range(500)),
+        "x": draw.normal(size=500).tolist(),
+        "s": ["\x01<&>\"' and so on and on and on"] * 500,
+    }
+    after = before | {"x": (draw.normal(size=500) * 1e-9 - 1e9).tolist(), "s": ["b"] * 500}
+    text = page(versions(tmp_path, before, after, ("id",)))
+    read = Tags()
+    read.feed(text)
+    assert read.open == []
+    plots = [ET.fromstring(plot) for plot in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
+    assert len(plots) == 2
+    for plot in plots:
+        left, top, width, height = map(float, plot.attrib["viewBox"].split())
+        for bar in plot.iter("rect"):
+            x, y, wide, high = (float(bar.attrib[name]) for name in ("x", "y", "width", "height"))
+            assert left <= x <= x + wide <= left + width + 0.1
+            assert top <= y <= y + high <= top + height
+        for label in plot.iter("text"):
+            x, y = map(float, re.findall(r"translate\(([-\d.]+),([-\d.]+)\)", label.attrib["transform"])[0])
+            long = 5.5 * len(label.text or "")  # a wide estimate of 10 px system-ui
+            assert left <= x - long * math.cos(math.radians(40))
+            assert y + long * math.sin(math.radians(40)) <= top + height
+    assert "color-scheme: light dark" in text
+    assert not re.search(r"url\(|@import|https?:|javascript:", text)
+    colours = re.findall(r"--(?:before|after): (#[0-9a-f]{6})", text)
+    assert len(colours) >= 2
+    for colour in colours:
+        for ground in ("#ffffff", "#121212"):
+            light, dark = sorted((luminance(colour), luminance(ground)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, f"{colour} on {ground}"
 
 
 def test_the_report_is_one_page_with_plots_in_which_nothing_can_run(tmp_path: Path) -> None:
