@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, literal, select, tuple_
 
+from modelyard.datasets.packs import Place, Reader
 from modelyard.datasets.store import ChunkStore
 from modelyard.datasets.tree import chunks_of
 from modelyard.errors import DataDamaged, Failed
@@ -19,7 +20,8 @@ from modelyard.registry.database import Database
 from modelyard.registry.tables import dataset_versions, runs, vaults
 
 _AT_ONCE = 64
-_PENDING = 2**20
+_NEAR_BYTES = 32 * 2**20
+_PENDING_BYTES = 2**23
 
 
 class Marks:
@@ -36,12 +38,12 @@ class Marks:
 
     def __init__(self) -> None:
         self._known: NDArray[np.uint64] = np.empty(0, np.uint64)
-        self._pending: list[bytes] = []
+        self._pending = bytearray()
 
     def add(self, digests: Iterable[bytes]) -> None:
         """These are in use."""
-        self._pending += [digest[:8] for digest in digests]
-        if len(self._pending) >= _PENDING:
+        self._pending += b"".join([digest[:8] for digest in digests])
+        if len(self._pending) >= _PENDING_BYTES:
             self._settle()
 
     def lacks(self, digests: Sequence[bytes]) -> list[bool]:
@@ -56,8 +58,8 @@ class Marks:
 
     def _settle(self) -> None:
         if self._pending:
-            self._known = np.union1d(self._known, np.frombuffer(b"".join(self._pending), np.uint64))
-            self._pending = []
+            self._known = np.union1d(self._known, np.frombuffer(bytes(self._pending), np.uint64))
+            self._pending = bytearray()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +117,36 @@ class Living:
 
     def _read(self, trees: Sequence[Tree]) -> None:
         places = self._store.index.find({chunk for tree in trees for chunk in tree.chunks})
-        for tree in trees:
-            try:
-                raw = b"".join(self._store.read(chunk, places.get(chunk)) for chunk in tree.chunks)
-                self.marks.add(chunks_of(raw))
-            except DataDamaged as error:
-                if not tree.is_registered(self._database):  # removed and collected since it was looked up
-                    continue
-                raise Failed(
-                    f"the list of files of {tree.of} cannot be read, so nobody can say which content is in use: {error}"
-                ) from error
-            self.marks.add(tree.chunks)
+        for part in _parts(trees, places):
+            near = self._store.near(places[chunk] for tree in part for chunk in tree.chunks if chunk in places)
+            for tree in part:
+                self._mark(tree, places, near)
+
+    def _mark(self, tree: Tree, places: Mapping[bytes, Place], near: Reader) -> None:
+        try:
+            raw = b"".join(self._store.read(chunk, places.get(chunk), near=near) for chunk in tree.chunks)
+            self.marks.add(chunks_of(raw))
+        except DataDamaged as error:
+            if not tree.is_registered(self._database):  # removed and collected since it was looked up
+                return
+            raise Failed(
+                f"the list of files of {tree.of} cannot be read, so nobody can say which content is in use: {error}"
+            ) from error
+        self.marks.add(tree.chunks)
+
+
+def _parts(trees: Sequence[Tree], places: Mapping[bytes, Place]) -> Iterator[list[Tree]]:
+    """As many at once as fit into memory well: a far store brings those of one part here together."""
+    part: list[Tree] = []
+    size = 0
+    for tree in trees:
+        part.append(tree)
+        size += sum(places[chunk].size for chunk in tree.chunks if chunk in places)
+        if size >= _NEAR_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _registered(database: Database) -> Iterator[Tree]:
