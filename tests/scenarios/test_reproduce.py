@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 import modelyard as my
+from handmade_wheels import write_wheel
 from modelyard.bundle import uv
 from modelyard.domain.reproduction import Reproduction
 from run_programs import Terminal, git
 
 LONG = pytest.mark.skipif(not os.environ.get("MODELYARD_FAULTS"), reason="the long form, as in make faults")
+
+PACKAGE = "handmadefactor"
 
 TRAIN = """
 import os
@@ -140,6 +143,48 @@ def test_explain_finds_a_program_out_that_draws_without_a_seed(yard: Yard) -> No
     assert found.verdict != "bit-equal"
     assert found.explanation is not None
     assert [cause.kind for cause in found.explanation.causes] == ["randomness"]
+
+
+@LONG
+def test_a_program_that_goes_on_from_an_earlier_version_finds_it(yard: Yard) -> None:
+    yard.terminal("alias", "points", "champion", "1")
+    folder = make_project(yard.terminal.folder)
+    going_on = TRAIN.replace("run.pack(", 'model.alpha = my.load("points@champion").predict(X).sum()\n    run.pack(')
+    (folder / "train.py").write_text(going_on)
+    made = train(yard.terminal, "points@1")
+    assert made["loaded"] == ["points@1"]
+    shutil.rmtree(folder)
+    yard.terminal("alias", "points", "champion", "2")
+    found = yard.reproduce(made["versions"][0])
+    assert found.verdict == "bit-equal", found
+
+
+@LONG
+def test_explain_names_the_package_that_moved_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of its own in two versions, so that no index is asked."""
+    for version, factor in (("1.0", 1.0), ("2.0", 1.5)):
+        files = {f"{PACKAGE}.py": f"FACTOR = {factor}\n"}
+        write_wheel(tmp_path / "wheels", PACKAGE, version, files)
+        write_wheel(tmp_path / "wheels", f"{PACKAGE}idle", version, {f"{PACKAGE}idle.py": "X = 1\n"})
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.setenv("UV_CACHE_DIR", uv.run(["cache", "dir"]).strip())
+    site, project = tmp_path / "site", make_project(tmp_path / "project")
+    pins = [f"{PACKAGE}==1.0", f"{PACKAGE}idle==1.0"]
+    uv.run(["pip", "install", "--quiet", "--no-deps", "--offline", "--target", str(site), *pins])
+    using = TRAIN.replace("import features", f"import features\nimport {PACKAGE}, {PACKAGE}idle")
+    using = using.replace("run.pack(", f"model.coef_ = model.coef_ * {PACKAGE}.FACTOR\n    run.pack(")
+    (project / "train.py").write_text(using)
+    terminal = Terminal(tmp_path / "yard", project)
+    terminal.environment["PYTHONPATH"] += os.pathsep + str(site)
+    train(terminal, "points@1")
+
+    changed = [f"{PACKAGE}==2.0", f"{PACKAGE}idle==2.0"]
+    found = my.reproduce("points@1", packages=changed, explain=True, home=terminal.home)
+
+    assert found.explanation is not None
+    causes = [(cause.kind, cause.name, cause.before, cause.after) for cause in found.explanation.causes]
+    assert causes == [("package", PACKAGE, "1.0", "2.0")]
+    assert {str(one) for one in found.differences} >= {f"package {PACKAGE}: 1.0, now 2.0"}
 
 
 @LONG

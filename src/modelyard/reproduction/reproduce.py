@@ -74,7 +74,9 @@ def reproduce(
     started = time.perf_counter()
     place = Home.locate(home).create()
     with opened(place) as yard, Registry.open(place) as registry, _work_folder(place, asked.work) as work:
-        kitchen = Kitchen(yard, work, asked.seconds, say or (lambda words: None), keeps=asked.work is not None)
+        kitchen = Kitchen(
+            yard, registry, work, asked.seconds, say or (lambda words: None), keeps=asked.work is not None
+        )
         known = Reproductions(registry.database)
         task = _Task(kitchen, _target(registry, yard, which), asked)
         bring(registry, yard.datasets, task.target.version)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from modelyard.errors import Failed
 from modelyard.home import Home
 from modelyard.mlflow.alongside import MlflowAlongside
 from modelyard.registry import Registry
+from modelyard.registry.registry import AliasChange
 from modelyard.reproduction import surroundings
 from modelyard.reproduction.recipe import Recipe
 from modelyard.reproduction.restoring import Kept, Restored, kept_of, restore, versions_needed
@@ -59,6 +61,7 @@ class Kitchen:
     """
 
     yard: Yard
+    registry: Registry
     work: Path
     seconds: float | None
     say: Say
@@ -108,6 +111,7 @@ class Kitchen:
         restored = restore(code, data, self.yard.datasets, place / "code")
         home = Home(place / "home").create()
         self._lend_data(data.run, home)
+        self._lend_models(code.run, home)
         lent = surroundings.lend(recipe.environment, python, place / "tools")
         paths = surroundings.module_paths(restored.root, code.run.code.sources, lent)
         state = code.run.code
@@ -131,6 +135,22 @@ class Kitchen:
         with opened(home) as own:
             for ref in versions_needed(run):
                 self.yard.datasets.lend(ref, own.datasets)
+
+    def _lend_models(self, run: Run, home: Home) -> None:
+        """Versions that the program loaded, as one that goes on from an earlier model does, with aliases of then."""
+        if not run.loaded:
+            return
+        with Registry.open(home) as own:
+            for version in map(self.registry.version, run.loaded):
+                own.register(self.registry.bundle(version), number=version.number)
+                for alias, number in _aliases_at(self.registry.alias_history(version.model), run.started_at).items():
+                    if number == version.number:
+                        own.set_alias(version.model, alias, number)
+
+
+def _aliases_at(history: Sequence[AliasChange], moment: datetime) -> dict[str, int | None]:
+    """What each alias pointed at then."""
+    return {change.alias: change.version for change in history if change.at <= moment}
 
 
 def _as_named(again: Run, original: Run) -> Run:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from modelyard.bundle.distributions import installed as catalogue_of
 from modelyard.bundle.environment import OtherProcess, lock_of, requirements
 from modelyard.bundle.git import run_git
 from modelyard.datasets.scan import find
@@ -186,10 +187,12 @@ def _with_loaded(
     tracked = _tracked(places)
     root = Path(places.root or places.folder)
     have = {*tracked, *code.untracked, *code.left_out}
+    installed = _installed_in(sources)
     lacking = [
         path
         for path in ran
-        if path.suffix == ".py" and path.is_file() and not (path.is_relative_to(root) and _name(path, root) in have)
+        if path.suffix == ".py" and path.is_file() and path not in installed
+        if not (path.is_relative_to(root) and _name(path, root) in have)
     ]
     more = repository.loaded(root, lacking, sources)
     repository.write(more, files)
@@ -200,6 +203,13 @@ def _with_loaded(
         place=str(root),
         sources=tuple(_name(source, root) for source in sources if source.is_relative_to(root)),
     )
+
+
+def _installed_in(sources: Sequence[Path]) -> frozenset[Path]:
+    """Files of distributions in folders of unusual names, as ``pip install --target`` makes: they are no code."""
+    folders = [source for source in sources if any(source.glob("*.dist-info"))]
+    found = (one for folder in folders for one in catalogue_of([str(folder)]).values() if not one.is_local)
+    return frozenset(one.folder / file.path for one in found for file in one.files)
 
 
 def _name(path: Path, root: Path) -> str:
