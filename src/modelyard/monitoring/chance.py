@@ -13,19 +13,36 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modelyard.monitoring.facets import Facet, Questions
+from modelyard.monitoring.facets import Facet, Questions, information
 from modelyard.monitoring.slots import Counts
 
 
-def surprises(asked: Questions, reference: Counts, current: Counts) -> Mapping[Facet, float]:
-    """For each facet the logarithm of the smallest tail probability among its questions, not yet for their number."""
+def surprises(asked: Questions, reference: Counts, current: Counts, error: float) -> Mapping[Facet, float]:
+    """For each facet the logarithm of the smallest tail probability among its questions, not yet for their number.
+
+    A value that was chosen from many counts as that many questions. For what is left over by choosing, the rows are
+    held against the share that the reference leaves possible, which fails with probability exp(-error) on each side.
+    """
     least: dict[Facet, float] = {}
     here, of_here = asked.answers(current)
     there, of_there = asked.answers(reference)
+    low, high = asked.likely(reference, error) if asked.left_over.any() else (None, None)
     numbers = zip(asked.facets, *(each.tolist() for each in (here, of_here, there, of_there)), strict=True)
-    for facet, x, n, y, m in numbers:
-        least[facet] = min(least.get(facet, 0.0), log_tail(x, n, y, m))
+    for at, (facet, x, n, y, m) in enumerate(numbers):
+        if low is not None and high is not None and asked.left_over[at]:
+            log = min(0.0, max(_beyond(x, n, float(low[at]), float(high[at])), -error) + math.log(2))
+        else:
+            log = min(0.0, log_tail(x, n, y, m) + math.log(asked.candidates[at]))
+        least[facet] = min(least.get(facet, 0.0), log)
     return least
+
+
+def _beyond(x: int, n: int, low: float, high: float) -> float:
+    """Chernoff's bound on so many rows of n or more, if their share is at most `high`; or so few, at least `low`."""
+    if not n or low <= x / n <= high:
+        return 0.0
+    nearest = high if x / n > high else low
+    return float(-n * information(np.array([x / n]), np.array([nearest]))[0])
 
 
 def log_tail(x: int, n: int, y: int, m: int) -> float:

@@ -209,6 +209,7 @@ class _Asking:
     def __init__(self, reference: Reference, number: int, level: float, margins: Margins, rows: int) -> None:
         self._reference = reference
         self.number = number
+        self._error = math.log(8 * max(number, 1) / level)  # small enough not to stand in the way of the level
         self._level = level
         self._margins = margins
         self._rows = rows
@@ -228,7 +229,7 @@ class _Asking:
     def _compared(self, name: str, slots: Slots, asked: Questions, tally: Tally) -> ColumnComparison:
         reference, current = slots.reference, tally.counts
         found = effect(slots, reference, current)
-        logs = surprises(asked, reference, current)
+        logs = surprises(asked, reference, current, self._error)
         findings = tuple(
             self._finding(facet, _difference(facet, slots, reference, current, found), log)
             for facet, log in logs.items()

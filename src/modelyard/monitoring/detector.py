@@ -162,9 +162,8 @@ class Detector:
 
 
 def _watched(asked: Questions, reference: Counts, number: int, settings: Settings, weight: float) -> _Watched:
-    x, n = asked.answers(reference)
     error = math.log(2 * max(number, 1) / (1 - settings.certainty))
-    low, high = likely_range(x, n, error)
+    low, high = asked.likely(reference, error)
     margin = np.array([settings.margins.of(facet) for facet in asked.facets])
     ends, sides, question = [], [], []
     for at, (least, most) in enumerate(zip(low - margin, high + margin, strict=True)):
@@ -179,30 +178,6 @@ def _watched(asked: Questions, reference: Counts, number: int, settings: Setting
     inside = (np.log(other) - np.log(harmless)) / settings.grouped
     outside = (np.log1p(-other) - np.log1p(-harmless)) / settings.grouped
     return _Watched(asked, np.array(question, dtype=np.intp), inside, outside, math.log(weight))
-
-
-def likely_range(x: Array, n: Array, error: float) -> tuple[Array, Array]:
-    """Shares p for which n KL(x/n, p) is at most `error`: the true one is outside with chance exp(-error) on each side.
-
-    >>> low, high = likely_range(np.array([50]), np.array([100]), 3.0)
-    >>> round(float(low[0]), 3), round(float(high[0]), 3)
-    (0.379, 0.621)
-    """
-    share = np.divide(x, n, out=np.full(len(x), 0.5), where=n > 0)
-    return _end(share, n, error, np.zeros(len(x))), _end(share, n, error, np.ones(len(x)))
-
-
-def _end(share: Array, n: Array, error: float, far: Array) -> Array:
-    """By bisection between the share that was seen and the `far` end."""
-    near = share.copy()
-    for _ in range(60):
-        middle = (near + far) / 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            apart = np.where(share > 0, share * np.log(share / middle), 0.0)
-            apart += np.where(share < 1, (1 - share) * np.log((1 - share) / (1 - middle)), 0.0)
-        beyond = ~(n * apart <= error)
-        near, far = np.where(beyond, near, middle), np.where(beyond, middle, far)
-    return far
 
 
 def _log_sum(logs: Array) -> float:

@@ -173,6 +173,7 @@ class ValueSlots:
     def __init__(self, profile: Mapping[str, Any], known: bytes | None = None) -> None:
         self.names: tuple[Any, ...] = tuple(value for value, _ in profile["values"])
         self.size = self.FIRST + len(self.names)
+        self.distinct: int = max(profile.get("distinct", 0), len(self.names), 1)
         self.tells_new = known is not None or profile["other"] == 0
         self._known = None if not known else np.frombuffer(known, dtype=np.uint8)
         self._slot = {name: self.FIRST + at for at, name in enumerate(self.names)}

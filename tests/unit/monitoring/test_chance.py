@@ -28,6 +28,7 @@ def test_a_tail_is_never_below_the_exact_one_and_close_to_it(n: int, m: int, dat
 def test_tables_of_one_source_are_seldom_called_different() -> None:
     rng = np.random.default_rng(11)
     called = 0
+    error = math.log(1000)
     for _ in range(200):
         both = [
             {"n": rng.normal(size=rows), "i": rng.integers(0, 7, rows), "t": rng.choice(list("abcdef"), rows)}
@@ -38,7 +39,7 @@ def test_tables_of_one_source_are_seldom_called_different() -> None:
         asked = {name: questions(slots, slots.reference) for name, slots in made.slots.items()}
         number = sum(len(each.facets) for each in asked.values())
         least = min(
-            min(surprises(asked[name], slots.reference, counted.columns[name].counts).values())
+            min(surprises(asked[name], slots.reference, counted.columns[name].counts, error).values())
             for name, slots in made.slots.items()
         )
         called += shared_out(least, number) <= 0.05

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from modelyard.errors import InvalidRequest
+from modelyard.monitoring import comparison
 from modelyard.monitoring.budget import Budget
-from modelyard.monitoring.detector import Detector, Settings, State, Verdict, likely_range
-from modelyard.monitoring.facets import Facet, Margins
+from modelyard.monitoring.detector import Detector, Settings, State, Verdict
+from modelyard.monitoring.facets import Facet, Margins, likely_range
 from modelyard.monitoring.reference import Reference
 from modelyard.monitoring.slots import Tally
 from modelyard.monitoring.windows import Profile
@@ -56,7 +57,7 @@ def alarms(detector: Detector, windows: list[Profile]) -> int:
 def test_at_the_edge_of_what_is_harmless_the_budget_holds(rows: int) -> None:
     """One a day is allowed; 4,000 hours at the share that the null just holds."""
     made, detector = coin(10_000_000)
-    low, high = likely_range(np.array([5_000_000]), np.array([10_000_000]), np.log(2 * 4 / 0.01))
+    low, high = likely_range(np.array([5_000_000]), np.array([10_000_000]), np.array([np.log(2 * 4 / 0.01)]))
     assert high[0] - low[0] < 0.002
     rng = np.random.default_rng(rows)
     found = alarms(detector, [window(made, each, rows) for each in rng.binomial(rows, 0.55, 4000)])
@@ -165,3 +166,26 @@ def test_budgets_are_plain_words(said: str, seconds: float) -> None:
 def test_other_words_are_refused(said: str) -> None:
     with pytest.raises(InvalidRequest, match="1 per quarter"):
         Budget.parse(said)
+
+
+@pytest.mark.parametrize("different", [300, 3000, 100_000])
+def test_texts_of_many_values_are_silent_as_well(different: int) -> None:
+    """What was frequent in the reference was so by luck, in part; and much of such a source was never seen."""
+    rng = np.random.default_rng(different)
+    names = np.array([f"v{at}" for at in range(different)], dtype=object)
+
+    def draw(rows: int, of: np.ndarray) -> dict[str, Any]:
+        zipf = np.minimum(rng.zipf(1.3, rows), len(of)) - 1
+        return {"even": of[rng.integers(0, len(of), rows)], "uneven": of[zipf]}
+
+    made = Reference.of_table(draw(5000, names))
+    detector = Detector(made, Settings(Budget.parse("1 per year")))
+    state = detector.start()
+    for _ in range(20):
+        state, verdict = detector.step(state, made.profile(draw(1000, names)), HOUR)
+        assert not verdict.alarm
+    assert comparison.compare(made, draw(5000, names)).moved == ()
+    others = np.array([f"w{at}" for at in range(5)], dtype=object)
+    changed = draw(1000, others)
+    assert detector.step(state, made.profile(changed), HOUR)[1].alarm
+    assert set(comparison.compare(made, changed).moved) >= {"uneven"}
