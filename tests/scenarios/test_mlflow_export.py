@@ -102,6 +102,33 @@ def fees(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"fee": rows["price"].fillna(0) * 2, "where": rows["city"].str.upper().fillna("?")})
 
 
+def graph() -> bytes:
+    """A finished graph of two inputs."""
+    from onnx import TensorProto, helper
+
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]) for name in ("a", "b")]
+    total = helper.make_tensor_value_info("total", TensorProto.FLOAT, [None, 1])
+    made = helper.make_graph([helper.make_node("Add", ["a", "b"], ["total"])], "sum", inputs, [total])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    raw: bytes = model.SerializeToString()
+    return raw
+
+
+def test_a_graph_goes_to_mlflow_and_comes_back_without_running_any_code(home: Path, tmp_path: Path) -> None:
+    rows = {"a": np.arange(4, dtype="float32"), "b": np.ones(4, dtype="float32")}
+    version = my.pack(graph(), sample=rows, name="sum")
+    done = CliRunner().invoke(app, ["export", version.ref, str(tmp_path / "sum"), "--format", "mlflow", "--json"])
+    assert json.loads(done.stdout)["flavours"] == ["onnx", "python_function"]
+    (tmp_path / "compare.py").write_text(COMPARE)
+    compared = mlflow_models.run(tmp_path, "compare.py", str(version.path), str(tmp_path / "sum"))
+    assert compared.returncode == 0, compared.stderr
+    back = CliRunner().invoke(app, ["import", "mlflow", str(tmp_path / "sum"), "--name", "back", "--json"])
+    assert back.exit_code == 0, back.output
+    assert (json.loads(back.stdout)["flavour"], json.loads(back.stdout)["runtime"]) == ("onnx", "onnx")
+    with my.load("back@1") as loaded:
+        assert loaded.predict(rows)["total"].ravel().tolist() == [1, 2, 3, 4]
+
+
 def test_every_kind_of_version_answers_in_mlflow_as_its_golden_set_says(home: Path, tmp_path: Path) -> None:
     X = table()
     array = X[["small", "floor"]].to_numpy(dtype="float64")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import mlflow_models
 import mlflow_tracking
 from modelyard.cli.app import app
+from team_servers import Team
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,17 @@ def test_runs_are_taken_in_once_with_all_that_mlflow_knows(stores: Path, home: P
     assert [one["id"] for one in found["runs"]] == [good]
     again = modelyard("import", "mlflow", source, "--experiment", "prices", expect=1 if kind == "folder" else 0)
     assert set(became(again).values()) == {"known"}
+
+
+@mlflow_models.long_form
+def test_a_tracking_database_in_postgresql_is_read_like_any_other(home: Path, servers: Team, tmp_path: Path) -> None:
+    url = servers.postgresql.new("mlflow")
+    mlflow_tracking.log(tmp_path, url.replace("postgresql://", "postgresql+psycopg://"))
+    taken = modelyard("import", "mlflow", url, "--experiment", "prices", "--artifacts", tmp_path)
+    assert became(taken) == {"prices: good": "new", "prices: bad": "new"}
+    run = record(next(run["run"] for run in taken["runs"] if run["name"] == "prices: good"))
+    assert run["metrics"]["rmse"]["count"] == 3
+    assert run["artifacts"] == ["notes/deep/hello.txt"]
 
 
 def test_everything_is_taken_in_but_runs_that_go_on_unless_they_are_named(stores: Path, home: Path) -> None:
