@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-long_form = pytest.mark.skipif(not os.environ.get("MODELYARD_MLFLOW"), reason="part of the long form, make mlflow")
+IS_LONG = bool(os.environ.get("MODELYARD_MLFLOW"))
+long_form = pytest.mark.skipif(not IS_LONG, reason="part of the long form, make mlflow")
 """Tests that make several environments, or one with the whole MLflow."""
 
 SAVE = """
-import os
+import json
 import sys
 import warnings
 
@@ -82,7 +83,15 @@ mlflow.pyfunc.save_model(
     input_example=X[["price", "city"]].head(8),
     pip_requirements=requirements,
 )
-X.head(12).to_json("rows.json", orient="records", date_format="iso")
+rows = X.head(12)
+rows.to_json("rows.json", orient="records", date_format="iso")
+answers = {}
+for name in ("linear", "boosted", "tariff"):
+    model = mlflow.pyfunc.load_model(f"models/{name}")
+    answer = model.predict(rows[[one.name for one in model.metadata.signature.inputs]])
+    answers[name] = answer.to_dict("list") if hasattr(answer, "to_dict") else answer.tolist()
+with open("answers.json", "w") as handle:
+    json.dump(answers, handle)
 """
 SHOP = """
 def fee(price, factor):

@@ -38,18 +38,7 @@ def modelyard(*arguments: object, expect: int = 0) -> Any:
 
 def expected(work: Path, model: str) -> Any:
     """What MLflow itself answers for the rows."""
-    code = (
-        "import json, sys, warnings; warnings.simplefilter('ignore'); import mlflow, pandas as pd;"
-        "rows = pd.read_json('rows.json', orient='records', convert_dates=['sold'], dtype={'count': 'int64'});"
-        f"model = mlflow.pyfunc.load_model('models/{model}');"
-        "rows = rows[[one.name for one in model.metadata.signature.inputs]];"
-        "rows = rows.astype({'sold': 'datetime64[ns]'}) if 'sold' in rows else rows;"
-        "answer = model.predict(rows);"
-        "print(json.dumps(answer.to_dict('list') if hasattr(answer, 'to_dict') else answer.tolist()))"
-    )
-    done = mlflow_models.run(work, "-c", code)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads((work / "answers.json").read_text())[model]
 
 
 @contextmanager
@@ -101,6 +90,8 @@ def test_a_model_is_imported_verified_and_served(
     assert report["passed"], report
     locked = [one["name"] for one in modelyard("show", taken["ref"])["manifest"]["environment"]["distributions"]]
     assert ("mlflow-skinny" in locked) == (runtime == "python"), "only what needs MLflow has it"
+    if model != "linear" and not mlflow_models.IS_LONG:
+        return  # verify has asked the real server for what MLflow itself answered
     with served(taken["ref"], tmp_path / "said.json") as url:
         got = answers(url, work, columns)
     wanted = expected(work, model)
@@ -116,6 +107,8 @@ def test_a_model_is_imported_verified_and_served(
 def test_the_same_again_takes_in_nothing_and_other_rows_make_another_version(work: Path) -> None:
     again = modelyard("import", "mlflow", work / "models" / "tariff")
     assert (again["ref"], again["is_new"]) == ("tariff@1", False)
+    if not mlflow_models.IS_LONG:
+        return
     other = modelyard(
         "import",
         "mlflow",

@@ -19,15 +19,24 @@ from team_servers import Team
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tracking folder, ``mlruns``, and a tracking database, ``mlflow.db``."""
+    """A folder with a tracking database, ``mlflow.db``, and in the long form a tracking folder, ``store``, too."""
     folder = tmp_path_factory.mktemp("stores")
-    mlflow_tracking.log(folder, (folder / "mlruns").as_uri(), model=True)
-    mlflow_tracking.log(folder, f"sqlite:///{folder}/mlflow.db")
+    mlflow_tracking.log(folder, f"sqlite:///{folder}/mlflow.db", model=True)
+    if mlflow_models.IS_LONG:
+        mlflow_tracking.log(folder, (folder / "store").as_uri(), model=True)
     return folder
 
 
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All homes share it: making one takes longer than all the rest."""
+    return tmp_path_factory.mktemp("environments")
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environments: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "environments").symlink_to(environments)
     monkeypatch.setenv("MODELYARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     return tmp_path / "home"
@@ -47,10 +56,13 @@ def record(name: str) -> Any:
     return modelyard("runs", "show", name)["run"]
 
 
-@pytest.mark.parametrize("kind", ["folder", "database"])
+KINDS = ["database", pytest.param("folder", marks=mlflow_models.long_form)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_runs_are_taken_in_once_with_all_that_mlflow_knows(stores: Path, home: Path, kind: str, tmp_path: Path) -> None:
-    source = stores / "mlruns" if kind == "folder" else f"sqlite:///{stores}/mlflow.db"
-    taken = modelyard("import", "mlflow", source, "--experiment", "prices", expect=1 if kind == "folder" else 0)
+    source = stores / "store" if kind == "folder" else f"sqlite:///{stores}/mlflow.db"
+    taken = modelyard("import", "mlflow", source, "--experiment", "prices", expect=1)  # its model is not trusted
     assert became(taken) == {"prices: good": "new", "prices: bad": "new"}
     (good,) = [run["run"] for run in taken["runs"] if run["name"] == "prices: good"]
     run = record(good)
@@ -67,7 +79,7 @@ def test_runs_are_taken_in_once_with_all_that_mlflow_knows(stores: Path, home: P
     assert (tmp_path / "files/artifacts/notes/deep/hello.txt").read_text() == "hello"
     found = modelyard("runs", "list", "--where", "rmse<0.5", "--where", "depth=6", "--tag", "team=blue")
     assert [one["id"] for one in found["runs"]] == [good]
-    again = modelyard("import", "mlflow", source, "--experiment", "prices", expect=1 if kind == "folder" else 0)
+    again = modelyard("import", "mlflow", source, "--experiment", "prices", expect=1)
     assert set(became(again).values()) == {"known"}
 
 
@@ -84,7 +96,7 @@ def test_a_tracking_database_in_postgresql_is_read_like_any_other(home: Path, se
 
 def test_everything_is_taken_in_but_runs_that_go_on_unless_they_are_named(stores: Path, home: Path) -> None:
     source = stores / "mlflow.db"
-    everything = modelyard("import", "mlflow", source)
+    everything = modelyard("import", "mlflow", source, expect=1)
     assert became(everything) == {
         "prices: good": "new",
         "prices: bad": "new",
@@ -99,11 +111,15 @@ def test_everything_is_taken_in_but_runs_that_go_on_unless_they_are_named(stores
     assert "prices" in unknown["error"]
 
 
-def test_a_registered_model_brings_its_run_alias_and_description_also_after_the_folder_moved(
-    stores: Path, home: Path, tmp_path: Path
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_registered_model_brings_its_run_alias_and_description(
+    stores: Path, home: Path, tmp_path: Path, kind: str
 ) -> None:
-    moved = tmp_path / "elsewhere" / "mlruns"
-    shutil.copytree(stores / "mlruns", moved)
+    """A folder may have been moved."""
+    moved = stores / "mlflow.db"
+    if kind == "folder":
+        moved = tmp_path / "elsewhere" / "mlruns"
+        shutil.copytree(stores / "store", moved)
     refused = modelyard("import", "mlflow", moved, "--model", "Price model/1", expect=1)
     assert "--trust-code" in refused["versions"][0]["why"]
     taken = modelyard("import", "mlflow", moved, "--model", "Price model/1", "--trust-code")
@@ -117,6 +133,8 @@ def test_a_registered_model_brings_its_run_alias_and_description_also_after_the_
     modelyard("alias", "Price-model", "champion", "--remove")
     again = modelyard("import", "mlflow", moved, "--model", "Price model", "--trust-code")
     assert again["versions"][0]["became"] == "known"
+    if kind == "database":
+        return
     (tag,) = moved.glob("*/*/tags/team")
     tag.write_text("red")
     changed = modelyard("import", "mlflow", moved, "--experiment", "prices", "--trust-code")
@@ -126,9 +144,10 @@ def test_a_registered_model_brings_its_run_alias_and_description_also_after_the_
     assert record(taken["runs"][0]["run"])["tags"]["team"] == "blue"
 
 
+@mlflow_models.long_form
 def test_a_store_that_names_files_elsewhere_does_not_get_them(stores: Path, home: Path, tmp_path: Path) -> None:
     copy = tmp_path / "mlruns"
-    shutil.copytree(stores / "mlruns", copy)
+    shutil.copytree(stores / "store", copy)
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "key.txt").write_text("private")
     for meta in copy.glob("*/*/meta.yaml"):
@@ -165,10 +184,13 @@ def test_a_script_that_logs_with_mlflow_is_recorded_as_it_is(
     assert child["metrics"]["share"]["last"] == 0.25
     assert sorted(path.name for path in project.iterdir()) == ["rows.csv", "train.py"]
     assert not any(one["name"].startswith("mlflow/") for one in modelyard("runs", "show", run["id"])["files"])
+    if not mlflow_models.IS_LONG:
+        return
     failed = trained(project, "--fail", monkeypatch=monkeypatch, expect=1)
     assert (failed["outcome"]["error"], failed["params"]) == ("ValueError: no luck", {"alpha": "0.5"})
 
 
+@mlflow_models.long_form
 def test_autologging_and_a_store_of_the_users_own_are_taken_in_too(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
