@@ -46,6 +46,7 @@ def survey(registry: Registry, before: datetime) -> Iterator[Folder]:
             if _touched(path) < before:
                 yield Folder("leftover", path, size_of(path))
     yield from (Folder("leftover", path, size_of(path)) for path in _answers(registry, before))
+    yield from (Folder("leftover", path, size_of(path)) for path in _copies(registry, before))
 
 
 def remove(found: Folder) -> bool:
@@ -138,6 +139,17 @@ def _answers(registry: Registry, before: datetime) -> Iterator[Path]:
     """Golden answers, kept for quick starts, of bundles that no version has."""
     for path in (registry.home.cache / "golden").glob("*"):
         if _touched(path) < before and not registry.holds(f"blake3:{path.name.partition('.')[0]}"):
+            yield path
+
+
+def _copies(registry: Registry, before: datetime) -> Iterator[Path]:
+    """Copies of bundles of a far store that no version has any more, and of those that were read from other homes."""
+    cache = registry.home.cache
+    for path in (cache / "bundles").glob("[0-9a-f]*"):
+        if _touched(path) < before and not registry.holds(f"blake3:{path.name}"):
+            yield path
+    for path in cache.glob("remotes/*/cache/bundles/[0-9a-f]*"):
+        if _touched(path) < before:
             yield path
 
 

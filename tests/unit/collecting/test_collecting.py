@@ -285,7 +285,9 @@ def test_what_killed_processes_left_in_the_cache_goes(home: Home) -> None:
     (home.cache / "import-x").mkdir()
     (home.cache / "import-x" / "part").write_bytes(b"x" * 100)
     (home.cache / "datasets.db").write_bytes(b"")
-    assert [each.path.name for each in survey(home).folders] == ["import-x"]
-    assert collect(home).leftovers == 1
+    (home.cache / "bundles" / ("0" * 64)).mkdir(parents=True)
+    (home.cache / "remotes" / "team" / "cache" / "bundles" / ("1" * 64)).mkdir(parents=True)
+    assert [each.path.name for each in survey(home).folders] == ["import-x", "0" * 64, "1" * 64]
+    assert collect(home).leftovers == 3
     assert not (home.cache / "import-x").exists()
     assert (home.cache / "datasets.db").exists()
