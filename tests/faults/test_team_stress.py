@@ -19,9 +19,9 @@ from modelyard.registry import Registry
 from serving_process import until
 from team_workers import NAMES, main
 
-PROCESSES = 8 if LONG else 4
-SECONDS = size(4, 60)
-KILLS = size(4, 200)
+PROCESSES = 8 if LONG else 3
+SECONDS = size(1, 60)
+KILLS = size(3, 200)
 
 
 class Crowd:
