@@ -1,0 +1,1 @@
+"""How silent, how fast and how soon monitoring is."""

@@ -1,0 +1,78 @@
+"""How silent and how fast monitoring is.
+
+    python -m benchmarks.monitoring [--long] [--only silence|speed] [--rows 1000000]
+                                    [--peer NAME=PYTHON ...] [--json]
+
+Silence: steady sources of 20 columns of mixed kinds (normal, heavy-tailed, spiked, whole numbers, gaps; texts of 2 to
+100,000 values), repeated, checked every hour under a budget of one false alarm a quarter, with windows of 30 to 10,000
+rows. `allowed` is the number of false alarms that the budget allows in all hours together. The quick form takes about
+a minute; `--long` takes hours: 200 columns, a quarter of hours a seed, more seeds the smaller the windows.
+
+Speed: one more check of a table of a million rows and 20 columns against a reference of as many; the reference is
+fitted beforehand. Processor time, extra memory, and how many of the columns, none of which changed, were flagged.
+`--peer evidently=DIR/bin/python` adds a peer installed in an environment of its own (`python -m venv DIR`, then
+`DIR/bin/pip install "pandas<3" evidently pyarrow`); there are evidently, nannyml (with `statsmodels`), alibi
+(`alibi-detect`) and whylogs (`whylogs[viz]`, `ipython`). Evidently and Alibi Detect are spared the columns of more than
+1,000 different texts, with which they do not come to an end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.monitoring.silence import silence
+from benchmarks.monitoring.speed import speed
+
+QUICK = ((30, 20, 3, 200), (300, 20, 2, 100), (3000, 20, 1, 60), (300, 200, 1, 40))
+LONG = ((30, 200, 20, 2190), (300, 200, 10, 2190), (3000, 200, 3, 2190), (10_000, 200, 2, 1000))
+
+
+def main() -> None:
+    options = _options()
+    found: dict[str, Any] = {}
+    if options.only in (None, "silence"):
+        found["silence"] = [silence(*each) for each in (LONG if options.long else QUICK)]
+        if not options.json:
+            _print("Silence: false alarms of steady sources, 1 per quarter allowed", found["silence"])
+    if options.only in (None, "speed"):
+        found["speed"] = list(speed(options.rows, _peers(options.peer)))
+        if not options.json:
+            _print(f"Speed: one more check of {options.rows:,} rows", found["speed"])
+    if options.json:
+        print(json.dumps({name: list(map(dataclasses.asdict, rows)) for name, rows in found.items()}, indent=2))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="How silent and how fast monitoring is.")
+    parser.add_argument("--long", action="store_true", help="the long form of silence: hours")
+    parser.add_argument("--only", choices=["silence", "speed"])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _peers(said: Sequence[str]) -> dict[str, Path]:
+    return {name: Path(path).absolute() for name, _, path in (each.partition("=") for each in said)}
+
+
+def _print(title: str, rows: Sequence[Any]) -> None:
+    names = [field.name for field in dataclasses.fields(rows[0])]
+    lines = [names, *[[_cell(getattr(row, name)) for name in names] for row in rows]]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
+    print(f"\n{title}")
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()
