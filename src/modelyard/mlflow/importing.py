@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -175,7 +176,13 @@ def _wanted(model: MlflowModel, flavour: str, options: Options) -> Stated:
 
 def _mentions_mlflow(model: MlflowModel, flavour: str) -> bool:
     files = [_model_file(model, flavour), *(path for folder in _code(model, flavour) for path in folder.rglob("*.py"))]
-    return any(b"mlflow" in path.read_bytes() for path in files if path.is_file())
+    return any(_holds(path, b"mlflow") for path in files if path.is_file() and path.stat().st_size)
+
+
+def _holds(path: Path, word: bytes) -> bool:
+    """Whether a file has `word` in it, however large it is."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(word) >= 0
 
 
 _FILE_KEYS = {"sklearn": ("pickled_model",), "xgboost": ("data",), "lightgbm": ("data",), "onnx": ("data",)}
