@@ -37,7 +37,7 @@ try:
     app(sys.argv[1:])
 except SystemExit as done:
     assert not done.code, done.code
-print(sorted({"sqlalchemy", "pydantic", "duckdb", "pyarrow", "numpy", "rich"} & sys.modules.keys()), file=sys.stderr)
+print(sorted({"sqlalchemy", "duckdb", "pyarrow", "numpy", "rich"} & sys.modules.keys()), file=sys.stderr)
 """
 
 
