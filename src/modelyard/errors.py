@@ -28,6 +28,16 @@ mapped at the edges only (``serving/http.py``, ``cli/output.py``).
 from collections.abc import Sequence
 
 
+def _some(names: Sequence[str], most: int = 20) -> str:
+    """Names in a message: of very many the first.
+
+    >>> _some(["a", "b"]), _some(["a", "b", "c"], most=1)
+    ('a, b', 'a and 2 more')
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 class ModelyardError(Exception):
     """Anything Modelyard reports on purpose. Its text is fit for a user."""
 
@@ -41,7 +51,7 @@ class ModelNotFound(NotFound):
 
     def __init__(self, model: str, there_are: Sequence[str] = ()) -> None:
         self.model = model
-        known = f"there are: {', '.join(there_are)}" if there_are else "no model is registered yet"
+        known = f"there are: {_some(there_are)}" if there_are else "no model is registered yet"
         super().__init__(f"no model {model!r}; {known}")
 
 
@@ -86,7 +96,7 @@ class DatasetNotFound(NotFound):
 
     def __init__(self, dataset: str, there_are: Sequence[str] = ()) -> None:
         self.dataset = dataset
-        known = f"there are: {', '.join(there_are)}" if there_are else "no dataset has a version yet"
+        known = f"there are: {_some(there_are)}" if there_are else "no dataset has a version yet"
         super().__init__(f"no dataset {dataset!r}; {known}")
 
 

@@ -52,6 +52,7 @@ def lineage(
             found = Asking(registry, datasets, folder).start(ref)
         finally:
             datasets.close()
-        gathering = Gathering(Links(registry.database), folder, most)
         ways: tuple[Direction, ...] = ("up", "down") if direction == "both" else (direction,)
-        return walk(gathering.start(found), gathering.look, ways, depth)
+        with Links(registry.database).at_one_moment() as links:
+            gathering = Gathering(links, folder, most)
+            return walk(gathering.start(found), gathering.look, ways, depth)

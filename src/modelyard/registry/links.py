@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, select, tuple_
 
 from modelyard.domain.run import CodeState, DataUse, Metric, Outcome
 from modelyard.domain.timeline import Change
@@ -83,10 +84,16 @@ _HEAD = msgspec.msgpack.Decoder(RunHead)
 
 
 class Links:
-    """The links of one registry. Safe to use from several threads and processes."""
+    """The links of one registry. Safe to use from several threads and processes, but for those of one moment."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, connection: Connection | None = None) -> None:
+        self._database, self._connection = database, connection
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[Links]:
+        """The links as they are now, for as many questions as there are: in one transaction, which costs one way."""
+        with self._database.read() as connection:
+            yield Links(self._database, connection)
 
     # things -----------------------------------------------------------------------------------------------------------
 
@@ -218,6 +225,8 @@ class Links:
     # helpers ----------------------------------------------------------------------------------------------------------
 
     def _rows(self, asked: Select[Any]) -> Sequence[Any]:
+        if self._connection is not None:
+            return self._connection.execute(asked).all()
         with self._database.read() as connection:
             return connection.execute(asked).all()
 
