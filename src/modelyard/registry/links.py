@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
 from modelyard.domain.run import CodeState, DataUse, Metric, Outcome
 from modelyard.domain.timeline import Change
 from modelyard.registry.database import Database
+from modelyard.registry.keys import among
 from modelyard.registry.tables import (
     alias_changes,
     aliases,
@@ -258,7 +259,7 @@ class Links:
 
 
 def _among(table: Table, name: str, keys: Sequence[Key]) -> ColumnElement[bool]:
-    return tuple_(table.c[name], table.c.number).in_(keys)
+    return among(table.c[name], table.c.number, keys)
 
 
 def _unique(items: Iterable[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, insert, select, update
 
 from modelyard.domain.names import Ref
 from modelyard.domain.run import Run, State
@@ -39,6 +39,9 @@ _COMPARED = {
     "=": operator.eq,
     "!=": operator.ne,
 }
+FEW = 5_000
+"""A condition that fewer runs fulfil is begun with."""
+
 _RUN = msgspec.msgpack.Decoder(Run)
 
 
@@ -182,6 +185,11 @@ class Runs:
         """Runs, newest first."""
         found = _chosen(wanted).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(wanted.limit)
         with self._database.read() as connection:
+            for condition in wanted.where:
+                mine = select(run_values.c.run).where(condition.holds())
+                counted = select(func.count()).select_from(mine.limit(FEW + 1).subquery())
+                if connection.execute(counted).scalar_one() <= FEW:  # begun with these, not with the newest of all runs
+                    found = found.where(runs.c.id.in_(mine))
             return tuple(_RUN.decode(row.document) for row in connection.execute(found))
 
     def under_way(self) -> tuple[Run, ...]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 
 from modelyard.domain.names import Ref
 from modelyard.errors import InvalidRequest
 from modelyard.registry.database import Database
+from modelyard.registry.keys import among
 from modelyard.registry.runs import Condition
 from modelyard.registry.tables import (
     SHORT,
@@ -235,7 +236,7 @@ def _lines(connection: Connection, rows: Sequence[Any], names: Sequence[str]) ->
     """With all that a list tells, each asked for once for all lines."""
     keys = [(row.model, row.number) for row in rows]
     pointing: dict[Key, list[str]] = {}
-    asked = select(aliases).where(tuple_(aliases.c.model, aliases.c.number).in_(keys)).order_by(aliases.c.alias)
+    asked = select(aliases).where(among(aliases.c.model, aliases.c.number, keys)).order_by(aliases.c.alias)
     for row in connection.execute(asked):
         pointing.setdefault((row.model, row.number), []).append(row.alias)
     proven = _proven(connection, rows, keys)
@@ -250,7 +251,7 @@ def _proven(connection: Connection, rows: Sequence[Any], keys: Sequence[Key]) ->
     """As `Registry.proof` decides: by the newest report that is no what-if, on exactly this bundle."""
     table = reports.c
     told = select(table.model, table.number, table.passed, table.digest)
-    asked = told.where(tuple_(table.model, table.number).in_(keys), ~table.what_if).order_by(table.id)
+    asked = told.where(among(table.model, table.number, keys), ~table.what_if).order_by(table.id)
     newest = {(row.model, row.number): row for row in connection.execute(asked)}
     digests = {(row.model, row.number): row.digest for row in rows}
     return {key for key, row in newest.items() if row.passed and row.digest == digests[key]}
@@ -258,7 +259,7 @@ def _proven(connection: Connection, rows: Sequence[Any], keys: Sequence[Key]) ->
 
 def _tags(connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[str, str]]:
     found: dict[Key, dict[str, str]] = {}
-    asked = select(tags).where(tags.c.kind == "model", tuple_(tags.c.name, tags.c.number).in_(keys))
+    asked = select(tags).where(tags.c.kind == "model", among(tags.c.name, tags.c.number, keys))
     for row in connection.execute(asked.order_by(tags.c.packed.desc(), tags.c.key)):
         found.setdefault((row.name, row.number), {})[row.key] = row.value
     return found
@@ -267,7 +268,7 @@ def _tags(connection: Connection, keys: Sequence[Key]) -> dict[Key, dict[str, st
 def _values(connection: Connection, keys: Sequence[Key], names: Sequence[str]) -> dict[Key, dict[str, str]]:
     """Of several runs that made a version, the newest."""
     found: dict[Key, dict[str, str]] = {}
-    of = tuple_(run_versions.c.model, run_versions.c.number).in_(keys)
+    of = among(run_versions.c.model, run_versions.c.number, keys)
     asked = (
         select(run_versions.c.model, run_versions.c.number, run_values.c.name, run_values.c.text)
         .join(run_values, run_values.c.run == run_versions.c.run)
