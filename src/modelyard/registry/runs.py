@@ -217,9 +217,10 @@ class Runs:
     def _row(self, which: str) -> Row[Any]:
         newest_first = select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc())
         with self._database.read() as connection:
-            row = connection.execute(newest_first.where(runs.c.name == which).limit(1)).one_or_none()
-            if row is not None:
-                return row
+            for is_it in (runs.c.id == which, runs.c.name == which):
+                row = connection.execute(newest_first.where(is_it).limit(1)).one_or_none()
+                if row is not None:
+                    return row
             beginning = newest_first.where(runs.c.id.startswith(which, autoescape=True)).limit(3)
             rows = connection.execute(beginning).all() if which else []
             if len(rows) == 1 or (rows and any(row.id == which for row in rows)):
