@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sys
 from pathlib import Path
 
@@ -123,11 +124,15 @@ with my.run("line") as run:
 
 
 def test_a_version_knows_the_run_that_made_it(terminal: Terminal, project: Path) -> None:
+    """Its wheels cannot be had without a connection, which is said and changes nothing else."""
+    terminal.environment["UV_OFFLINE"] = "1"
     (project / "numbers.txt").write_text("1 2 3 4 5\n")
     (project / "pack.py").write_text(PACKING)
     terminal.json("data", "snapshot", project / "numbers.txt", "--name", "numbers")
     (project / "numbers.txt").unlink()
-    made = terminal.json("train", "--", sys.executable, "pack.py")
+    code, said, complained = terminal("train", "--vault", "--json", "--", sys.executable, "pack.py")
+    assert (code, "no wheel of line@1 can be had" in complained) == (0, True)
+    made = json.loads(said)
     assert made["run"]["versions"] == ["line@1"]
     assert made["run"]["data"]["versions"] == ["numbers@1"]
     assert made["run"]["data"]["other_files"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from modelyard.bundle.distributions import platform_tag
 from modelyard.domain.environment import Distribution, Environment
 from modelyard.errors import EnvironmentFailed
 
+_TRUE = ("1", "true", "yes", "on")
 _PIECE = 2**20
 _SECONDS = 60.0
 
@@ -164,6 +166,8 @@ def _opened(address: str) -> Iterator[Iterator[bytes]]:
         with file.open("rb") as handle:
             yield _pieces(handle)
         return
+    if os.environ.get("UV_OFFLINE", "").lower() in _TRUE:
+        raise EnvironmentFailed("it is not in a folder, and UV_OFFLINE says that no index is to be asked")
     import httpx
 
     try:

@@ -29,6 +29,9 @@ def train(
     mlflow: Annotated[
         bool, typer.Option("--mlflow/--no-mlflow", help="Take in what the program logs with MLflow.")
     ] = True,
+    vault: Annotated[
+        bool, typer.Option("--vault", help="Keep the wheels of what it packs, as modelyard vault add does.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a training program and record it: code, data, environment, parameters, metrics, output, outcome.
@@ -48,6 +51,8 @@ def train(
         streams = (out, sys.stderr.buffer)
         also = _alongside() if mlflow else ()
         done = recorded(command, streams=streams, name=name, data=data or (), tags=tags, note=note, alongside=also)
+        if vault and done.record is not None:
+            _keep_wheels(done.record.versions)
         emit(_document(done), as_json, lambda: _tell(done))
     if done.exit_code:
         raise typer.Exit(done.exit_code)
@@ -57,6 +62,21 @@ def _alongside() -> Sequence[Alongside]:
     from modelyard.mlflow.alongside import MlflowAlongside
 
     return (MlflowAlongside(say=lambda words: err.print(words, style="dim", markup=False)),)
+
+
+def _keep_wheels(refs: Sequence[str]) -> None:
+    """Of all versions; those that cannot be had are told of, and change nothing about the run."""
+    from modelyard.cli.vault import keep_wheels
+    from modelyard.errors import EnvironmentFailed
+
+    for ref in refs:
+        try:
+            left_out = keep_wheels(ref).vault.left_out
+        except EnvironmentFailed as none_at_all:
+            err.print(str(none_at_all), markup=False)
+            continue
+        for pin, why in left_out.items():
+            err.print(f"{ref}: no wheel is kept of {pin}: {why}", markup=False)
 
 
 def tags_of(texts: list[str] | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.registry.vaults import Vault
+    from modelyard.vault.keeping import Kept
 
 app = typer.Typer()
 vault_app = typer.Typer(help="Wheels of versions' environments: add, show.", no_args_is_help=True)
@@ -33,24 +34,9 @@ def add(ref: Ref, as_json: Json = False) -> None:
     Example: modelyard vault add flights-delay@3
     """
     from modelyard.cli.collecting import size
-    from modelyard.cli.registry import user
-    from modelyard.registry import Registry
-    from modelyard.registry.datasets import Datasets
-    from modelyard.vault.keeping import keep
 
-    with reported_errors(as_json), Registry.open() as registry:
-        datasets = Datasets(registry.home, registry.database)
-        try:
-            with err.status("looking", spinner="dots") as status:
-                kept = keep(
-                    registry,
-                    datasets,
-                    registry.version(ref),
-                    by=user(),
-                    progress=lambda words: status.update(escape(words)),
-                )
-        finally:
-            datasets.close()
+    with reported_errors(as_json):
+        kept = keep_wheels(ref)
         said = f"{size(kept.stored_bytes)} of it stored now"
         document = {**_facts(kept.version.ref, kept.vault), "stored_bytes": kept.stored_bytes}
         emit(document, as_json, lambda: _print(kept.version.ref, kept.vault, said))
@@ -75,6 +61,27 @@ def show(ref: Ref, as_json: Json = False) -> None:
             raise NotFound(f"no wheels of {version.ref} are kept: modelyard vault add {version.ref}")
         found, said = vault, f"kept by {vault.by or 'unknown'}"
         emit(_facts(version.ref, found), as_json, lambda: _print(version.ref, found, said))
+
+
+def keep_wheels(ref: str) -> Kept:
+    """Keep the wheels of the version that `ref` names, and show on standard error how far that is.
+
+    Raises:
+        ModelyardError: there is no such version, or its wheels cannot be stored.
+    """
+    from modelyard.cli.registry import user
+    from modelyard.registry import Registry
+    from modelyard.registry.datasets import Datasets
+    from modelyard.vault.keeping import keep
+
+    with Registry.open() as registry:
+        datasets = Datasets(registry.home, registry.database)
+        try:
+            with err.status("looking", spinner="dots") as status:
+                version = registry.version(ref)
+                return keep(registry, datasets, version, by=user(), progress=lambda words: status.update(escape(words)))
+        finally:
+            datasets.close()
 
 
 def _facts(ref: str, vault: Vault) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from modelyard.registry.datasets import Datasets
 from modelyard.registry.runs import Runs
 from modelyard.registry.vaults import Vault, Vaults, made_now
 
+_NAMED = 3
+"""So many of the wheels that cannot be had are named where there is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -54,9 +57,9 @@ def keep(
             left_out |= wheels.fetch(environment, folder, platform.python_version(), progress).left_out
         files = sorted(folder.iterdir())
         if not files:
-            raise EnvironmentFailed(
-                f"no wheel of {version.ref} can be had: {'; '.join(f'{pin}: {why}' for pin, why in left_out.items())}"
-            )
+            some = "; ".join(f"{pin}: {why}" for pin, why in list(left_out.items())[:_NAMED])
+            more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+            raise EnvironmentFailed(f"no wheel of {version.ref} can be had: {some}{more}")
         progress(f"storing {len(files)} wheels")
 
         def stored() -> Kept:
