@@ -30,6 +30,11 @@ from deltalake import DeltaTable
 from pyarrow import csv
 from pyarrow.parquet import read_table
 
+try:
+    import netCDF4
+except ImportError:
+    pass  # what is not there has read nothing
+
 warnings.simplefilter("ignore")
 pd.read_parquet("data/pandas.parquet")
 pd.read_feather("data/pandas.feather")

@@ -44,8 +44,8 @@ def test_versions_that_come_and_go_leave_no_memory_behind(tmp_path: Path) -> Non
         grown = memory.held_bytes() - before
     finally:
         plane.close()
-    # Huge pages come and go by themselves; what versions leave behind would be many times as much.
-    assert grown < 4 * BALLAST
+    # Huge pages come and go by themselves; what all versions leave behind would be several times as much.
+    assert grown < SWAPS // 4 * BALLAST
 
 
 def test_what_was_freed_goes_back_to_the_system() -> None:

@@ -248,7 +248,7 @@ def _started(args: tuple[Any, ...]) -> None:
 
 
 def _imported(args: tuple[Any, ...]) -> None:
-    if args[0] in UNSEEN_READERS:
+    if args[0] in UNSEEN_READERS and importlib.util.find_spec(args[0]) is not None:  # else it is only tried
         _note_unseen(args[0])
 
 
