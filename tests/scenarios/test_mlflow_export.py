@@ -126,7 +126,7 @@ def test_a_graph_goes_to_mlflow_and_comes_back_without_running_any_code(home: Pa
     back = CliRunner().invoke(app, ["import", "mlflow", str(tmp_path / "sum"), "--name", "back", "--json"])
     assert back.exit_code == 0, back.output
     assert (json.loads(back.stdout)["flavour"], json.loads(back.stdout)["runtime"]) == ("onnx", "onnx")
-    with my.load("back@1") as loaded:
+    with my.load(json.loads(back.stdout)["ref"]) as loaded:
         assert loaded.predict(rows)["total"].ravel().tolist() == [1, 2, 3, 4]
 
 
@@ -175,7 +175,7 @@ def test_an_exported_version_comes_back_with_the_same_answers(home: Path, tmp_pa
     )
     assert back.exit_code == 0, back.output
     assert json.loads(back.stdout)["flavour"] == "python_function"
-    with my.load("back@1") as loaded, my.load(version.ref) as original:
+    with my.load(json.loads(back.stdout)["ref"]) as loaded, my.load(version.ref) as original:
         rows = X[["price", "city"]]
         pd.testing.assert_frame_equal(loaded.predict(rows), original.predict(rows))
 

@@ -70,7 +70,7 @@ def test_nothing_of_a_model_runs_unless_it_is_trusted(work: Path) -> None:
     assert refused["kind"] == "PolicyDenied"
     assert "nothing of it was run" in refused["error"]
     assert "python_model.pkl" in refused["error"]
-    assert modelyard("list") == {"models": [], "more": False}
+    assert "tariff" not in [model["name"] for model in modelyard("list")["models"]]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,9 @@ def test_a_model_is_imported_verified_and_served(
 
 
 def test_the_same_again_takes_in_nothing_and_other_rows_make_another_version(work: Path) -> None:
+    taken = modelyard("import", "mlflow", work / "models" / "tariff", "--trust-code")
     again = modelyard("import", "mlflow", work / "models" / "tariff")
-    assert (again["ref"], again["is_new"]) == ("tariff@1", False)
+    assert (again["ref"], again["is_new"]) == (taken["ref"], False)
     if not mlflow_models.IS_LONG:
         return
     other = modelyard(
