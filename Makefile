@@ -34,7 +34,7 @@ lint: $(READY)   ## ruff, mypy and the import rules
 test: $(READY) lint  ## All checks and all tests
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-faults: $(READY) ## The long form of the fault tests: 500 kills under load and more, for about an hour
+faults: $(READY) ## The long form of the fault tests: 500 kills under load and more, for an hour or longer
 	MODELYARD_FAULTS=1 $(BIN)/pytest -rP tests/faults $(ARGS)
 
 models: $(READY) ## 300 models in the memory of a third of them; MODELS=600
