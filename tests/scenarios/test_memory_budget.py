@@ -116,16 +116,23 @@ def test_the_process_of_a_native_version_ends_when_it_is_unloaded_for_memory(tmp
     options = ("--desired", control.url, "--workers", 1, "--python", native_bundles.PYTHON)
     with serving(tmp_path, *options, "--memory-budget-mb", 60) as server:
         server.wait_ready()
-        row = {"amount": 1.5, "city": "Bern"}
-        for at in (0, 1, 2, 0):
-            reply = server.post(f"/predict/native-{at}", {"rows": [row]})
+
+        def ask(at: int) -> None:
+            reply = server.post(f"/predict/native-{at}", {"rows": [{"amount": 1.5, "city": "Bern"}]})
             assert (reply.status, reply.json["version"]) == (200, at), reply.body
 
-        def loaded() -> list[str]:
+        def only_the_first() -> bool:
+            ask(0)  # so that it is the one asked for last, whatever was loaded meanwhile
             deployments = server.get("/status").json["deployments"]
-            return [one["name"] for one in deployments if not one["unloaded"]]
+            return [one["name"] for one in deployments if not one["unloaded"]] == ["native-0"]
 
-        until(lambda: loaded() == ["native-0"], "one is left")
+        for at in (0, 1, 2):
+            ask(at)
+        try:
+            until(only_the_first, "one is left")
+        except AssertionError as error:
+            status, log = server.get("/status").body.decode(), server.log.read_text()
+            raise AssertionError(f"{error}\n{status}\n{log}") from error
         threads = Path(f"/proc/{server.get('/status').json['pid']}/task")
 
         def processes() -> list[str]:
