@@ -1,0 +1,12 @@
+"""All watches, in one place."""
+
+from __future__ import annotations
+
+from modelyard.monitoring.moving import Moving
+from modelyard.monitoring.watching import LabelledWatch, Watch
+
+WATCHES: tuple[Watch, ...] = (Moving(),)
+"""Those that look at windows. The shares of all watches of both lists together are at most 1."""
+
+LABELLED: tuple[LabelledWatch, ...] = ()
+"""Those that look at rows and labels."""

@@ -1,0 +1,88 @@
+"""Watches over snapshots: settings, calls, and drift by the detector."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+import pytest
+
+from modelyard.errors import InvalidRequest
+from modelyard.monitoring.calls import Calls, Repeats, latency_bin
+from modelyard.monitoring.reference import Reference
+from modelyard.monitoring.watches import LABELLED, WATCHES
+from modelyard.monitoring.watching import Settings, Snapshot
+
+START = datetime(2013, 3, 1, tzinfo=UTC)
+
+
+def _snapshot(reference: Reference, at: int, values: list[float], settings: Settings) -> Snapshot:
+    return Snapshot(
+        deployment="flights",
+        version="flights-delay@3",
+        began=START + timedelta(hours=at),
+        seconds=3600.0,
+        reference=reference,
+        window=reference.profile({"n": values}) if values else None,
+        earlier=lambda began, seconds: None,
+        calls=Calls(outcomes={"ok": len(values)}, rows=len(values)),
+        settings=settings,
+    )
+
+
+def _findings(shift: float, hours: int = 48) -> list[tuple[int, str, bool]]:
+    rng = np.random.default_rng(5)
+    reference = Reference.of_table({"n": rng.normal(size=5000)})
+    watch = WATCHES[0]
+    settings = Settings().with_share(watch.share)
+    state = watch.start(reference, settings)
+    found = []
+    for at in range(hours):
+        values = (rng.normal(size=50) + (shift if at >= 20 else 0.0)).tolist()
+        state, findings = watch.look(state, _snapshot(reference, at, [] if at == 3 else values, settings))
+        raw = msgspec.msgpack.encode(state)
+        state = msgspec.msgpack.decode(raw, type=watch.state)
+        found += [(at, each.subject, each.alarm) for each in findings]
+    return found
+
+
+def test_drift_is_alarmed_soon_after_it_began_and_a_steady_source_is_not() -> None:
+    moved = _findings(1.0)
+    alarms = [at for at, subject, alarm in moved if alarm and subject == "n"]
+    assert alarms
+    assert 20 <= alarms[0] < 30
+    assert not any(alarm for _, _, alarm in _findings(0.0))
+
+
+def test_watches_share_one_budget() -> None:
+    assert sum(watch.share for watch in (*WATCHES, *LABELLED)) <= 1.0
+    names = [watch.name for watch in (*WATCHES, *LABELLED)]
+    assert len(names) == len(set(names))
+
+
+def test_settings_are_read_from_text_and_refused_with_a_reason() -> None:
+    changed = Settings().changed({"window": "900", "weights": "a:2,b:0.5", "seasons": "false", "off": "skew"})
+    assert (changed.window, changed.weights, changed.seasons, changed.off) == (
+        900.0,
+        {"a": 2.0, "b": 0.5},
+        False,
+        ("skew",),
+    )
+    for wrong in ({"windows": "1"}, {"window": "7000"}, {"false_alarms": "few"}, {"distance": "2"}, {"window": "x"}):
+        with pytest.raises(InvalidRequest):
+            Settings().changed(wrong)
+
+
+def test_calls_add_up_in_any_order() -> None:
+    one = Calls(outcomes={"ok": 2}, latency={latency_bin(5_000_000): 2}, repeated=Repeats(((3, 1), (7, 2))), rows=3)
+    two = Calls(outcomes={"ok": 1, "refused": 1}, latency={latency_bin(80_000_000): 1}, repeated=Repeats(((7, 1),)))
+    assert msgspec.json.encode(one + two) == msgspec.json.encode(two + one)
+    together = one + two
+    assert together.total == 4
+    assert together.repeated.share == 0.5
+    low, high = together.latency_quantile(0.5), together.latency_quantile(1.0)
+    assert low is not None
+    assert high is not None
+    assert 0.005 <= low < 0.0061
+    assert 0.08 <= high < 0.097
