@@ -1,6 +1,6 @@
 """How silent and how fast monitoring is.
 
-    python -m benchmarks.monitoring [--long] [--only silence|speed] [--rows 1000000]
+    python -m benchmarks.monitoring [--long] [--only silence|speed|shipping] [--rows 1000000]
                                     [--peer NAME=PYTHON ...] [--json]
 
 Silence: steady sources of 20 columns of mixed kinds (normal, heavy-tailed, spiked, whole numbers, gaps; texts of 2 to
@@ -14,6 +14,9 @@ fitted beforehand. Processor time, extra memory, and how many of the columns, no
 `DIR/bin/pip install "pandas<3" evidently pyarrow`); there are evidently, nannyml (with `statsmodels`), alibi
 (`alibi-detect`) and whylogs (`whylogs[viz]`, `ipython`). Evidently and Alibi Detect are spared the columns of more than
 1,000 different texts, with which they do not come to an end.
+
+Shipping: processor time a row for what the shipper does for profiles, with calls of one row and of a hundred: reading
+bodies and counting, and counting alone; and the bytes of a closed window.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.monitoring.shipping import CASES, shipping
 from benchmarks.monitoring.silence import silence
 from benchmarks.monitoring.speed import speed
 
@@ -43,6 +47,10 @@ def main() -> None:
         found["speed"] = list(speed(options.rows, _peers(options.peer)))
         if not options.json:
             _print(f"Speed: one more check of {options.rows:,} rows", found["speed"])
+    if options.only in (None, "shipping"):
+        found["shipping"] = [shipping(*case) for case in CASES]
+        if not options.json:
+            _print("Shipping: microseconds a row, bytes a window", found["shipping"])
     if options.json:
         print(json.dumps({name: list(map(dataclasses.asdict, rows)) for name, rows in found.items()}, indent=2))
 
@@ -50,7 +58,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How silent and how fast monitoring is.")
     parser.add_argument("--long", action="store_true", help="the long form of silence: hours")
-    parser.add_argument("--only", choices=["silence", "speed"])
+    parser.add_argument("--only", choices=["silence", "speed", "shipping"])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--json", action="store_true")

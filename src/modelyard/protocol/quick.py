@@ -169,10 +169,10 @@ class QuickReader:
         if self._width:
             return self._matrix(list(chain.from_iterable(rows)), len(rows))
         if self._unnamed:
-            return self._table([rows], len(rows))
+            return self.table([rows], len(rows))
         if len(rows) == 1 and self._scalars:
             return self._one(msgspec.structs.astuple(rows[0]))
-        return self._table(list(zip(*map(msgspec.structs.astuple, rows), strict=True)), len(rows))
+        return self.table(list(zip(*map(msgspec.structs.astuple, rows), strict=True)), len(rows))
 
     def _of_tensors(self, tensors: Sequence[Any]) -> Frame | None:
         shape, data = tensors[0].shape, tensors[0].data
@@ -187,12 +187,13 @@ class QuickReader:
                 return None
         if rows == 1 and self._scalars:
             return self._one(tuple([tensor.data[0] for tensor in tensors]))
-        return self._table([tensor.data for tensor in tensors], rows)
+        return self.table([tensor.data for tensor in tensors], rows)
 
     def _one(self, row: tuple[Any, ...]) -> Frame:
         return Frame(_RowColumns(self._readers, row), 1, row)
 
-    def _table(self, columns: Sequence[Sequence[Any]], rows: int) -> Frame:
+    def table(self, columns: Sequence[Sequence[Any]], rows: int) -> Frame:
+        """A frame from the values of each column, such as `Frame.scalars` holds those of a row."""
         made = zip(self._names, self._makers, columns, strict=True)
         return Frame({name: make(values) for name, make, values in made}, rows)
 
