@@ -1,0 +1,1 @@
+"""How often rollouts are judged wrongly, and how soon rightly."""

@@ -1,0 +1,94 @@
+"""How often rollouts are judged wrongly, and how soon rightly.
+
+    python -m benchmarks.rollouts [--quick] [--rollouts 2000] [--json]
+
+Rollouts are simulated call by call and looked at every ten seconds, for 6 hours at 1,000 calls a minute, 12 at 100 and
+24 at fewer. Of *errors* the baseline has 0.5 % and a harmful candidate three times as many, with a margin of half a
+point; of *wrong* answers the baseline has 20 % and a harmful candidate 3 points more, with a margin of one point.
+
+`ours` rolls back on evidence of harm above the margin (alpha 1 %) and lets through on evidence that there is none (beta
+5 %); `unsure` is what is left. `missed` are those let through of candidates that are worse than the margin by a
+hundredth of it, which is the hardest case. `limit` is a rule as Flagger and Argo Rollouts have it: of 25 windows of a
+minute, 5 may not be beyond the baseline's rate and the margin. `watched` is a test of two proportions at 5 %, made at
+every look, for as long as ours takes. Minutes are the median of those rolled back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.rollouts.simulation import Case, simulate
+
+TRAFFIC = {5: 24.0, 20: 24.0, 100: 12.0, 1000: 6.0}
+SHARES = (0.01, 0.05, 0.1, 0.25, 0.5)
+METRICS = {"errors": (0.005, 0.015, 0.005), "wrong": (0.2, 0.23, 0.01)}
+"""The baseline's rate, that of a harmful candidate, and the margin."""
+
+_HEAD = ("metric", "calls/min", "share", "false", "unsure", "found", "minutes", "missed")
+_PEERS = ("limit false", "found", "minutes", "watched false", "found", "minutes")
+
+
+def main() -> None:
+    options = _options()
+    rows, wide = [], (10, 10, 6, 6, 7, 6, 8, 7, 12, 6, 8, 14, 6, 8)
+    if not options.json:
+        print(f"{options.rollouts} rollouts each, looked at every 10 seconds; shares in per cent")
+        print(" ".join(head.rjust(width) for head, width in zip(_HEAD + _PEERS, wide, strict=True)))
+    for row in found(options.rollouts, (20, 1000) if options.quick else tuple(TRAFFIC)):
+        rows.append(row)
+        if not options.json:
+            print(" ".join(_shown(value).rjust(width) for value, width in zip(row.values(), wide, strict=True)))
+            sys.stdout.flush()
+    if options.json:
+        print(json.dumps(rows, indent=2))
+
+
+def found(rollouts: int, traffic: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """One row for each metric, traffic and share."""
+    for metric, (rate, harmful, margin) in METRICS.items():
+        for calls in traffic:
+            for share in SHARES:
+                case = Case(calls, share, rate, rate, margin, rate + margin, TRAFFIC[calls])
+                same = simulate(case, rollouts, seed=1)
+                worse = simulate(replace(case, candidate=harmful), rollouts, seed=2)
+                hardest = simulate(replace(case, candidate=rate + margin * 1.01), rollouts, seed=3)
+                ours = same["ours"]
+                row: dict[str, Any] = {
+                    "metric": metric,
+                    "calls_a_minute": calls,
+                    "share": share,
+                    "false": ours.rolled_back,
+                    "unsure": 1 - ours.rolled_back - ours.let_through,
+                    "found": worse["ours"].rolled_back,
+                    "minutes": worse["ours"].minutes,
+                    "missed": hardest["ours"].let_through,
+                }
+                for name in ("limit", "watched"):
+                    row[f"{name}_false"] = same[name].rolled_back
+                    row[f"{name}_found"], row[f"{name}_minutes"] = worse[name].rolled_back, worse[name].minutes
+                yield row
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value * 100:.1f}" if value <= 1.0 else f"{value:.0f} min"
+    return str(value)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="How often rollouts are judged wrongly, and how soon rightly.")
+    parser.add_argument("--quick", action="store_true", help="two kinds of traffic, 200 rollouts each")
+    parser.add_argument("--rollouts", type=int)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    options.rollouts = options.rollouts or (200 if options.quick else 2000)
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Both versions answered the same rows: how much worse is the candidate on them.
+
+Each row is its own control, so far fewer are needed than where calls are divided. The difference of a row is between -1
+and 1: of errors (1 where only the candidate is wrong, -1 where only the baseline is), of losses that are bounded, or
+1 where the answers differ by more than they may, and 0 where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modelyard.errors import InvalidRequest
+from modelyard.rollout import betting
+from modelyard.rollout.betting import Floats
+
+_CLOSEST = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What has been gathered about the mean difference, for each of some `margins`; see `modelyard.rollout.arms`.
+
+    `least` is the least difference there can be: 0 where a row is counted as different or not.
+    """
+
+    margins: Floats
+    least: float
+    above: Floats
+    below: Floats
+    rows: int = 0
+    total: float = 0.0
+
+    @property
+    def harm(self) -> Floats:
+        """For each margin the logarithm of an e-value: evidence that the mean is above it."""
+        return betting.wealth(self.above)
+
+    @property
+    def safety(self) -> Floats:
+        """For each margin the logarithm of an e-value: evidence that the mean is below it."""
+        return betting.wealth(self.below)
+
+
+def start(margins: Sequence[float], least: float = -1.0) -> Evidence:
+    """Nothing seen yet.
+
+    Raises:
+        InvalidRequest: a margin is not above `least` and below 1.
+    """
+    if not all(least <= margin < 1.0 for margin in margins):
+        raise InvalidRequest(f"margins of differences lie between {least:g} and 1; got {list(margins)}")
+    logs = betting.start(len(margins))
+    return Evidence(np.array(margins, dtype=float), least, logs, logs)
+
+
+def observe(evidence: Evidence, differences: Sequence[float] | Floats) -> Evidence:
+    """Take in the differences of more rows, candidate less baseline.
+
+    >>> found = observe(start([0.0, 0.05]), [0.0] * 800 + [1.0] * 15 + [-1.0])
+    >>> [bool(each > np.log(100)) for each in found.harm]
+    [True, False]
+
+    Raises:
+        InvalidRequest: one is not between `least` and 1.
+    """
+    found = np.asarray(differences, dtype=float)
+    if not ((found >= evidence.least) & (found <= 1.0)).all():
+        raise InvalidRequest(f"differences of rows lie between {evidence.least:g} and 1")
+    values, many = np.unique(found, return_counts=True)
+    above, below = evidence.above, evidence.below
+    margins = evidence.margins
+    for value, times in zip(values.tolist(), many.tolist(), strict=True):
+        above = above + times * betting.gains(value, margins, np.minimum(evidence.least, margins - _CLOSEST))
+        below = below + times * betting.gains(-value, -margins, -1.0)
+    return replace(
+        evidence, above=above, below=below, rows=evidence.rows + len(found), total=evidence.total + float(found.sum())
+    )
