@@ -4,7 +4,7 @@
 
     ModelyardError
     ├── NotFound       ModelNotFound, VersionNotFound (VersionRemoved), AliasNotFound, DeploymentNotFound,
-    │                  DatasetNotFound, RunNotFound (RunRemoved), PredictionNotFound
+    │                  DatasetNotFound, RunNotFound (RunRemoved), PredictionNotFound, AlertNotFound
     ├── Conflict       NameTaken, StillReferenced
     ├── Rejected       the caller asked for something that cannot be done as asked
     │   ├── InvalidInput      rows, columns or values that do not fit the schema
@@ -89,6 +89,15 @@ class DeploymentNotFound(NotFound):
         self.deployment = deployment
         known = f"there are: {', '.join(there_are)}" if there_are else "nothing is deployed"
         super().__init__(f"no deployment {deployment!r}; {known}")
+
+
+class AlertNotFound(NotFound):
+    """No alert of that number."""
+
+    def __init__(self, number: int, going_on: Sequence[int] = ()) -> None:
+        self.number = number
+        known = f"going on: {', '.join(map(str, going_on))}" if going_on else "none goes on"
+        super().__init__(f"no alert {number}; {known}")
 
 
 class DatasetNotFound(NotFound):

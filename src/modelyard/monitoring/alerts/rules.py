@@ -1,0 +1,253 @@
+"""What becomes of alerts: pure functions of what is known and of one more look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+
+from msgspec.structs import replace
+
+from modelyard.monitoring.alerts.alert import Alert, Look, Part, Policy, Said, Silence, State, Told, What
+from modelyard.monitoring.findings import Finding, Kind
+
+SKEW = timedelta(minutes=5)
+"""So far clocks of two machines may be apart; a moment further ahead than that is left from a clock that jumped."""
+
+WITH_DETAILS = 20
+"""Of so many parts the details are kept: of those to read first."""
+
+_CAUSES = {
+    Kind.QUALITY: "data",
+    Kind.DRIFT: "data",
+    Kind.PERFORMANCE: "performance",
+    Kind.ESTIMATE: "performance",
+}
+_BY_WATCH = (Kind.TRAFFIC, Kind.STALENESS, Kind.COMPUTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An alert as it is now, and what happened: ``opened``, ``grew``, ``again``, ``resolved``; or only new figures."""
+
+    alert: Alert
+    events: tuple[str, ...] = ()
+
+
+def cause(finding: Finding) -> str:
+    """What findings of one window that most likely come from the same have in common.
+
+    What is missing, new or out of range in some columns, and what moved in others, is taken for one change of the data;
+    a metric and its estimate for one loss. How much traffic there is and how it is computed are each on their own.
+
+    >>> [cause(Finding(deployment="a", watch=watch, said="")) for watch in ("drift.score", "traffic.absent")]
+    ['data', 'traffic.absent']
+    """
+    return finding.watch if finding.kind in _BY_WATCH else _CAUSES.get(finding.kind, finding.kind.value)
+
+
+def after(known: Sequence[Alert], look: Look, policy: Policy, now: datetime) -> list[Change]:
+    """The alerts that one more look changes or opens.
+
+    `known` are alerts of the deployment: all that go on, and those last found less than `policy.again` before.
+    The same look taken twice changes nothing the second time, and so does one that comes late.
+    """
+    mine = [alert for alert in known if alert.version == look.version]
+    bad = {(found.watch, found.subject, found.slice): found for found in look.findings if found.alarm}
+    lingering = {
+        (found.watch, found.subject, found.slice)
+        for found in look.findings
+        if not found.alarm and found.effect > found.margin * policy.clear
+    }
+    changes: list[Change] = []
+    for alert in sorted(mine, key=lambda alert: not alert.open):  # one that goes on has what it has first
+        own = [part.key for part in alert.parts if part.key in bad]
+        if not alert.open and look.window <= _looked(alert):
+            own, _ = [], [bad.pop(key) for key in own]  # it was over by then: a look that comes late, or once more
+        if not alert.open and not (own and look.window <= alert.last + policy.again):
+            continue
+        if alert.state is State.FIRING:
+            own += [key for key, found in bad.items() if key not in own and cause(found) == alert.cause]
+        found = {key: bad.pop(key) for key in own}
+        changes.append(_carried_on(alert, found, lingering, look, policy, now))
+    changes += _opened(bad.values(), look, now)
+    changes += _forgotten(known, look, policy, now)
+    return [change for change in changes if change.alert not in known]
+
+
+def _looked(alert: Alert) -> datetime:
+    return max(part.looked for part in alert.parts)
+
+
+def _carried_on(
+    alert: Alert,
+    found: Mapping[tuple[str, str, str], Finding],
+    lingering: set[tuple[str, str, str]],
+    look: Look,
+    policy: Policy,
+    now: datetime,
+) -> Change:
+    """A known alert after the look: found again, grown, still beyond its margin, or quiet."""
+    events = []
+    parts = {part.key: part for part in alert.parts}
+    for key in [key for key in found if key not in parts]:
+        parts[key] = _part(found[key], look)
+        events.append("grew")
+    for key, part in list(parts.items()):
+        if look.window <= part.looked or (not look.covers(part.watch) and key not in found):
+            continue
+        if key in found:
+            parts[key] = replace(_part(found[key], look), first=part.first)
+        else:
+            parts[key] = replace(part, looked=look.window, quiet=0 if key in lingering else part.quiet + 1)
+    again = not alert.open
+    loss = _loss(look) if found else ""
+    alert = replace(alert, parts=_ranked(parts.values()), loss=loss or alert.loss)
+    if again:
+        state = State.ACKNOWLEDGED if alert.acknowledged else State.FIRING
+        alert = replace(alert, state=state, resolved=None, times=alert.times + 1)
+        events.append("again")
+    wanted = quiet_windows(alert.times, policy)
+    if all(part.quiet >= wanted for part in alert.parts):
+        said = Said("", f"not found in {wanted} windows in a row", now)
+        alert = replace(alert, state=State.RESOLVED, resolved=said)
+        events.append("resolved")
+    return Change(alert, tuple(dict.fromkeys(events)))
+
+
+def quiet_windows(times: int, policy: Policy) -> int:
+    """How many quiet windows end an alert that came so many times: one that comes and goes is not told each time.
+
+    >>> [quiet_windows(times, Policy(quiet=3, most_quiet=24)) for times in (1, 2, 3, 4, 5, 90)]
+    [3, 6, 12, 24, 24, 24]
+    """
+    doubled = policy.quiet << min(times - 1, 16)
+    return max(policy.quiet, min(doubled, policy.most_quiet))
+
+
+def _opened(findings: Iterable[Finding], look: Look, now: datetime) -> Iterator[Change]:
+    causes: dict[str, list[Finding]] = {}
+    for found in findings:
+        causes.setdefault(cause(found), []).append(found)
+    for name, together in causes.items():
+        parts = _ranked(_part(found, look) for found in together)
+        since = min(found.since or look.window for found in together)
+        yield Change(
+            Alert(
+                deployment=look.deployment,
+                version=look.version,
+                cause=name,
+                parts=parts,
+                since=since,
+                opened=now,
+                loss=_loss(look),
+            ),
+            ("opened",),
+        )
+
+
+def _forgotten(known: Sequence[Alert], look: Look, policy: Policy, now: datetime) -> Iterator[Change]:
+    """Alerts of other versions, or of watches that no longer look: nothing will ever say that they are over."""
+    for alert in known:
+        if alert.open and alert.version != look.version and _looked(alert) + policy.forgotten < look.window:
+            why = f"nothing could be looked at since the window of {_looked(alert):%Y-%m-%d %H:%M} UTC"
+            yield Change(replace(alert, state=State.RESOLVED, resolved=Said("", why, now)), ("resolved",))
+
+
+def _part(found: Finding, look: Look) -> Part:
+    return Part(
+        watch=found.watch,
+        subject=found.subject,
+        slice=found.slice,
+        said=found.said,
+        evidence=found.evidence,
+        needed=found.needed,
+        effect=found.effect,
+        margin=found.margin,
+        rank=_rank(found),
+        first=look.window,
+        last=look.window,
+        looked=look.window,
+        details=found.details,
+    )
+
+
+def _rank(found: Finding) -> float:
+    given = found.details.get("rank")
+    if isinstance(given, int | float):
+        return float(given)
+    return found.effect / found.margin if found.margin > 0 else found.effect
+
+
+def _ranked(parts: Iterable[Part]) -> tuple[Part, ...]:
+    first = sorted(parts, key=lambda part: (-part.rank, part.key))
+    return tuple(part if place < WITH_DETAILS else replace(part, details={}) for place, part in enumerate(first))
+
+
+def _loss(look: Look) -> str:
+    """What the labels, or without them the estimate, say of this window."""
+    for kind in (Kind.PERFORMANCE, Kind.ESTIMATE):
+        of_kind = [found for found in look.findings if found.kind is kind]
+        if of_kind:
+            worst = max(of_kind, key=_rank)
+            return f"{worst.subject}: {worst.said}" if worst.subject else worst.said
+    return ""
+
+
+def is_silenced(alert: Alert, silences: Iterable[Silence], now: datetime) -> bool:
+    """Whether all of an alert is covered by silences that hold now."""
+    held = [silence for silence in silences if silence.starts - SKEW <= now < silence.ends]
+    return all(any(_covers(silence, alert, part) for silence in held) for part in alert.parts)
+
+
+def _covers(silence: Silence, alert: Alert, part: Part) -> bool:
+    return (
+        fnmatchcase(alert.deployment, silence.deployment or "*")
+        and silence.version in ("", alert.version)
+        and (not silence.watch or part.watch == silence.watch or part.watch.startswith(f"{silence.watch}."))
+        and fnmatchcase(part.subject, silence.subject or "*")
+    )
+
+
+def owed(alert: Alert, silences: Sequence[Silence], policy: Policy, now: datetime) -> What | None:
+    """What is to be told of an alert now, if anything.
+
+    The end of what was told is always told, so that nothing stays open at a receiver. Of what is acknowledged or
+    silenced nothing else is told; what still fires when its silence ends, is.
+    """
+    told = alert.told
+    if alert.state is State.RESOLVED:
+        return What.RESOLVED if told is not None and told.what is not What.RESOLVED else None
+    if alert.state is State.ACKNOWLEDGED or is_silenced(alert, silences, now):
+        return None
+    if told is None:
+        return What.FIRING
+    if told.what is What.RESOLVED:
+        return What.AGAIN
+    return _news(alert, told, policy, now)
+
+
+def _news(alert: Alert, told: Told, policy: Policy, now: datetime) -> What | None:
+    passed = now - told.at
+    if passed < -SKEW:  # told in a future that a clock made up
+        passed = max(policy.remind, policy.more)
+    if {part.key for part in alert.parts} - set(told.keys) and passed >= policy.more:
+        return What.GREW
+    return What.REMINDER if policy.remind and passed >= policy.remind else None
+
+
+def telling(alert: Alert, what: What, now: datetime) -> Alert:
+    """The alert once that is told."""
+    number = alert.told.number + 1 if alert.told else 1
+    return replace(alert, told=Told(what, now, tuple(part.key for part in alert.parts), number))
+
+
+def acknowledge(alert: Alert, by: str, why: str, now: datetime) -> Alert:
+    """The alert once somebody looks after it. Who and why may change; one that is over stays so."""
+    return replace(alert, state=State.ACKNOWLEDGED if alert.open else alert.state, acknowledged=Said(by, why, now))
+
+
+def resolve(alert: Alert, by: str, why: str, now: datetime) -> Alert:
+    """The alert once somebody says that it is over. It comes again if a later window shows it."""
+    return replace(alert, state=State.RESOLVED, resolved=Said(by, why, now), acknowledged=None)
