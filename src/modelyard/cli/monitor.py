@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli import performance
 from modelyard.cli.output import Json, emit, out, reported_errors
 
 app = typer.Typer()
@@ -15,6 +16,7 @@ monitor_app = typer.Typer(
     help="Compare tables with a reference: what moved, how sure that is, whether it matters.", no_args_is_help=True
 )
 app.add_typer(monitor_app, name="monitor")
+monitor_app.add_typer(performance.app)
 
 
 class FailOn(StrEnum):

@@ -13,6 +13,9 @@ from modelyard.monitoring.performance.metrics import METRICS
 SHOWN = ("auc", "accuracy", "brier", "log_loss", "mae", "rmse", "bias")
 """What is shown, of those that there are, unless metrics are named; the first is drawn."""
 
+_NOTES = 10
+"""So many slices that changed are told at most."""
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -119,15 +122,26 @@ def _marks(point: Point) -> str:
 
 
 def _notes(history: History, names: Sequence[str]) -> Iterator[str]:
-    """What young and changed windows are to be read with."""
-    for point in history.points:
+    """What young and changed windows are to be read with. Of slices those that changed, and that others are young."""
+    if history.column:
+        yield from (f"… {each}: labels are still coming" for each in _young(history))
+        found = sorted((point for point in history.points if point.changed), key=lambda each: -each.later)[:_NOTES]
+    else:
+        found = [point for point in history.points if point.young or point.changed]
+    for point in found:
         what = began(point.began, history.by) + (f", {history.column} {point.slice}" if point.slice else "")
-        if point.young:
+        if point.young and not history.column:
             alike = _named(point.alike, names)
             yield f"… {what}: labels are still coming" + (f"; older ones showed {alike} at this age" if alike else "")
         if point.changed:
+            labels = "label" if point.later == 1 else "labels"
             before = _named(point.first, names)
-            yield f"* {what}: {point.later:,} labels came or changed later; before, it showed {before}"
+            yield f"* {what}: {point.later:,} {labels} came or changed later; before, it showed {before}"
+
+
+def _young(history: History) -> list[str]:
+    """The windows in which any slice is young."""
+    return list(dict.fromkeys(began(point.began, history.by) for point in history.points if point.young))
 
 
 def _named(measures: Mapping[str, Measure], names: Sequence[str]) -> str:
