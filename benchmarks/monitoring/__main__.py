@@ -1,7 +1,7 @@
 """How silent and how fast monitoring is.
 
-    python -m benchmarks.monitoring [--long] [--only silence|speed|shipping] [--rows 1000000]
-                                    [--peer NAME=PYTHON ...] [--json]
+    python -m benchmarks.monitoring [--long] [--only silence|speed|shipping|power] [--rows 1000000] [--window 100]
+                                    [--seeds 3] [--peer NAME=PYTHON ...] [--json]
 
 Silence: steady sources of 20 columns of mixed kinds (normal, heavy-tailed, spiked, whole numbers, gaps; texts of 2 to
 100,000 values), repeated, checked every hour under a budget of one false alarm a quarter, with windows of 30 to 10,000
@@ -10,10 +10,19 @@ a minute; `--long` takes hours: 200 columns, a quarter of hours a seed, more see
 
 Speed: one more check of a table of a million rows and 20 columns against a reference of as many; the reference is
 fitted beforehand. Processor time, extra memory, and how many of the columns, none of which changed, were flagged.
+
+Power: rows until an alarm after a change at a known moment that costs a model trained before it two points of
+accuracy, and false alarms before it, with a budget of one a quarter: half of it for inputs and answers, half for
+labels (which come at once). Streams are made by River's generators and from the flights; after the change so large a
+part of the rows comes from the new concept (of flights: from July) that the accuracy falls by two points. It needs
+`--peer river=...`. Evidently, NannyML, Alibi Detect and River's ADWIN follow the same streams at their defaults, as
+far as they are given.
+
 `--peer evidently=DIR/bin/python` adds a peer installed in an environment of its own (`python -m venv DIR`, then
 `DIR/bin/pip install "pandas<3" evidently pyarrow`); there are evidently, nannyml (with `statsmodels`), alibi
-(`alibi-detect`) and whylogs (`whylogs[viz]`, `ipython`). Evidently and Alibi Detect are spared the columns of more than
-1,000 different texts, with which they do not come to an end.
+(`alibi-detect`), whylogs (`whylogs[viz]`, `ipython`) and river (`river`, `pandas`, `pyarrow`). In the table of speed
+Evidently and Alibi Detect are spared the columns of more than 1,000 different texts, with which they do not come to an
+end.
 
 Shipping: processor time a row for what the shipper does for profiles, with calls of one row and of a hundred: reading
 bodies and counting, and counting alone; and the bytes of a closed window.
@@ -24,13 +33,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from benchmarks.monitoring.power import power
 from benchmarks.monitoring.shipping import CASES, shipping
 from benchmarks.monitoring.silence import silence
 from benchmarks.monitoring.speed import speed
+
+Peers: TypeAlias = Mapping[str, Path]
+Told: TypeAlias = tuple[str, Iterable[Any]]
 
 QUICK = ((30, 20, 3, 200), (300, 20, 2, 100), (3000, 20, 1, 60), (300, 200, 1, 40))
 LONG = ((30, 200, 20, 2190), (300, 200, 10, 2190), (3000, 200, 3, 2190), (10_000, 200, 2, 1000))
@@ -38,28 +51,52 @@ LONG = ((30, 200, 20, 2190), (300, 200, 10, 2190), (3000, 200, 3, 2190), (10_000
 
 def main() -> None:
     options = _options()
+    peers = _peers(options.peer)
     found: dict[str, Any] = {}
-    if options.only in (None, "silence"):
-        found["silence"] = [silence(*each) for each in (LONG if options.long else QUICK)]
+    for name in [options.only] if options.only else TABLES:
+        title, rows = TABLES[name](options, peers)
+        found[name] = list(rows)
         if not options.json:
-            _print("Silence: false alarms of steady sources, 1 per quarter allowed", found["silence"])
-    if options.only in (None, "speed"):
-        found["speed"] = list(speed(options.rows, _peers(options.peer)))
-        if not options.json:
-            _print(f"Speed: one more check of {options.rows:,} rows", found["speed"])
-    if options.only in (None, "shipping"):
-        found["shipping"] = [shipping(*case) for case in CASES]
-        if not options.json:
-            _print("Shipping: microseconds a row, bytes a window", found["shipping"])
+            _print(title, found[name])
     if options.json:
         print(json.dumps({name: list(map(dataclasses.asdict, rows)) for name, rows in found.items()}, indent=2))
+
+
+def _silence(options: argparse.Namespace, peers: Peers) -> Told:
+    rows = (silence(*each) for each in (LONG if options.long else QUICK))
+    return "Silence: false alarms of steady sources, 1 per quarter allowed", rows
+
+
+def _speed(options: argparse.Namespace, peers: Peers) -> Told:
+    return f"Speed: one more check of {options.rows:,} rows", speed(options.rows, peers)
+
+
+def _power(options: argparse.Namespace, peers: Peers) -> Told:
+    if "river" not in peers:
+        return "Power: left out; it needs River's generators (--peer river=PYTHON)", ()
+    rows = power(peers, rows=options.window, seeds=options.seeds, steady=50, changed=100)
+    return f"Power: rows until an alarm, windows of {options.window:,} rows", rows
+
+
+def _shipping(options: argparse.Namespace, peers: Peers) -> Told:
+    return "Shipping: microseconds a row, bytes a window", (shipping(*case) for case in CASES)
+
+
+TABLES: Mapping[str, Callable[[argparse.Namespace, Peers], Told]] = {
+    "silence": _silence,
+    "speed": _speed,
+    "power": _power,
+    "shipping": _shipping,
+}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How silent and how fast monitoring is.")
     parser.add_argument("--long", action="store_true", help="the long form of silence: hours")
-    parser.add_argument("--only", choices=["silence", "speed", "shipping"])
+    parser.add_argument("--only", choices=list(TABLES))
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--window", type=int, default=100, help="rows of an hour in the table of power")
+    parser.add_argument("--seeds", type=int, default=3, help="streams of each source in the table of power")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -70,6 +107,9 @@ def _peers(said: Sequence[str]) -> dict[str, Path]:
 
 
 def _print(title: str, rows: Sequence[Any]) -> None:
+    if not rows:
+        print(f"\n{title}")
+        return
     names = [field.name for field in dataclasses.fields(rows[0])]
     lines = [names, *[[_cell(getattr(row, name)) for name in names] for row in rows]]
     widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
