@@ -34,7 +34,13 @@ def write_bundle(folder: Path, name: str = "toy", content: bytes = b"first", *, 
 
 
 def write_line(
-    folder: Path, name: str = "line", slope: float = 2.0, *, promised: float | None = None, ballast: int = 0
+    folder: Path,
+    name: str = "line",
+    slope: float = 2.0,
+    *,
+    promised: float | None = None,
+    ballast: int = 0,
+    profile: bytes = BESIDE["profile.json"],
 ) -> Bundle:
     """A compiled bundle that answers ``slope * x``; its golden set says `promised` instead, if given.
 
@@ -68,7 +74,9 @@ def write_line(
     form = CompiledForm("model/model.onnx", "float64", "hand", (Feed("x", "x", "float64"),), (Fetch("predict", "y"),))
     manifest = replace(_manifest(name), runtime="onnx", native=None, compiled=form, golden_rows=8)
     parts = {f"golden/{file}": content for file, content in encoded(golden, SCHEMA).items()}
-    return write(folder, {"model/model.onnx": model.SerializeToString(), **BESIDE, **parts}, manifest)
+    return write(
+        folder, {"model/model.onnx": model.SerializeToString(), **BESIDE, "profile.json": profile, **parts}, manifest
+    )
 
 
 def report(bundle: Bundle, number: int = 1, *, passed: bool = True, overrides: tuple[str, ...] = ()) -> ParityReport:

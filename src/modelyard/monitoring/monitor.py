@@ -1,0 +1,225 @@
+"""The monitor: reads parts of windows, adds them up, lets watches look at what has closed, keeps what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from modelyard.errors import Conflict
+from modelyard.home import Home
+from modelyard.monitoring.alerts import Alerts, Look
+from modelyard.monitoring.calls import Calls
+from modelyard.monitoring.counting import Part, Place
+from modelyard.monitoring.labelled import LabelledLooks, labels_mark
+from modelyard.monitoring.looking import Looked, Tell, Watching, closed_until, say, steps
+from modelyard.monitoring.settings import Settings
+from modelyard.monitoring.sources import PartSource
+from modelyard.monitoring.store import MonitorStore, Window, packed
+from modelyard.monitoring.versions import KnownVersions
+from modelyard.monitoring.watches import LABELLED, WATCHES
+from modelyard.records.query import RecordDatabase
+from modelyard.registry import Registry
+
+AT_ONCE = 48
+"""So many windows are looked at before what came of it is kept."""
+
+_BACK = 2 * 86_400
+"""Calls that come so many seconds late are still added to the windows they belong to."""
+
+
+@dataclass(slots=True)
+class Passed:
+    """What one pass came to."""
+
+    windows: int = 0
+    findings: int = 0
+    alarms: int = 0
+    deployments: list[str] = field(default_factory=list)
+
+
+class Monitor:
+    """Monitors all deployments of a home. What it holds in memory can be lost: all of it is stored too."""
+
+    def __init__(self, home: Home, registry: Registry, tell: Tell = say) -> None:
+        self.home = home
+        self.tell = tell
+        self.store = MonitorStore(registry.database)
+        self.versions = KnownVersions(registry)
+        self.source = PartSource(home, self.versions, lambda name: self.store.settings(name).window)
+        self._alerts = Alerts(registry.database)
+        self._deployments: dict[str, _Deployment] = {}
+
+    def look(self, now: datetime | None = None) -> Passed:
+        """One pass over everything that is new."""
+        moment = (now or datetime.now(UTC)).timestamp()
+        passed = Passed()
+        self.source.refresh()
+        for name in self.source.deployments():
+            try:
+                self._look_at(name, moment, passed)
+            except Conflict as error:
+                self.tell(str(error))
+                self._deployments.pop(name, None)
+        return passed
+
+    def hand(self, deployment: str, looks: Iterable[Looked]) -> None:
+        """Give looks to alerts."""
+        self._alerts.take(
+            Look(
+                deployment=deployment,
+                version=look.version,
+                window=look.began,
+                looked=look.judged,
+                findings=look.findings,
+            )
+            for look in looks
+        )
+
+    def _look_at(self, name: str, now: float, passed: Passed) -> None:
+        settings = self.store.settings(name)
+        there = self._deployments.get(name)
+        if there is None or there.settings != settings:
+            there = self._deployments[name] = _Deployment(name, settings, self)
+        there.look(now, passed)
+
+
+class _Deployment:
+    """One deployment under one set of settings."""
+
+    def __init__(self, name: str, settings: Settings, monitor: Monitor) -> None:
+        self.name = name
+        self.settings = settings
+        self._monitor = monitor
+        self._store = monitor.store
+        self._gathered = self._store.states(name)
+        self._reached = self._store.reached(name)
+        self._watching: dict[str, Watching | None] = {}
+        self._labels: object = None
+        for digest in sorted({digest for digest, _ in self._gathered if digest}):
+            self._watch(digest)
+
+    def look(self, now: float, passed: Passed) -> None:
+        """Add up what has come, and look at the windows that have closed."""
+        windows = self._windows(max(0, self._reached - _BACK))
+        if not windows:
+            return
+        # What claims to be about a later day than tomorrow must not close the windows of today.
+        newest = max((began for began, _ in windows if began <= now + 86_400), default=0)
+        live = not any(window.calls.late for (began, _), window in windows.items() if began == newest)
+        until = closed_until(newest, self.settings.window, self.settings.grace, now, live=live)
+        first = self._reached or min(began for began, _ in windows)
+        starts = steps(
+            max(first, until - int(self.settings.lookback)), until, self.settings.window, [b for b, _ in windows]
+        )
+        self._keep_late(windows)
+        for at in range(0, len(starts), AT_ONCE):
+            self._step(starts[at : at + AT_ONCE], windows, passed)
+        self._look_at_labels(looked=bool(starts), passed=passed)
+        passed.deployments.append(self.name)
+
+    def _windows(self, since: int) -> dict[tuple[int, str], Window]:
+        """All windows that begin from `since` on and have calls, open ones too, by beginning and digest."""
+        return {
+            (place.began_ns // 10**9, place.digest): _window(place, part)
+            for place, part in self._monitor.source.parts(self.name, since).items()
+        }
+
+    def _keep_late(self, windows: Mapping[tuple[int, str], Window]) -> None:
+        """Windows that were looked at before and have got more calls since are shown with these."""
+        before = {
+            (window.began, window.digest): window.calls.total
+            for window in self._store.windows(self.name, max(0, self._reached - _BACK), self._reached)
+        }
+        late = [
+            window
+            for key, window in windows.items()
+            if key[0] < self._reached and window.calls.total > before.get(key, 0)
+        ]
+        if late:
+            self._store.keep(self.name, late, {}, [], (self._reached, self._reached))
+
+    def _step(self, starts: Sequence[int], windows: Mapping[tuple[int, str], Window], passed: Passed) -> None:
+        looks = [look for began in starts for look in self._looks(began, windows)]
+        until = starts[-1] + int(self.settings.window)
+        # First: a look that alerts have taken already counts once, and one that they have not must not be lost.
+        self._monitor.hand(self.name, looks)
+        states: dict[tuple[str, str], Any] = {}
+        for watching in self._watching.values():
+            if watching is not None:
+                states |= watching.stored(until)
+        closed = [window for (began, _), window in windows.items() if began in set(starts)]
+        newest = looks[-1].began if looks else None
+        findings = [finding for look in looks for finding in look.findings if finding.alarm or look.began == newest]
+        self._store.keep(self.name, closed, states, findings, (self._reached, until))
+        self._reached = until
+        passed.windows += len(looks)
+        passed.findings += len(findings)
+        passed.alarms += sum(finding.alarm for finding in findings)
+
+    def _looks(self, began: int, windows: Mapping[tuple[int, str], Window]) -> Iterator[Looked]:
+        here = {digest: window for (at, digest), window in windows.items() if at == began}
+        lost = here.pop("", None)
+        digests = sorted(here) or self._latest(began)
+        for at, digest in enumerate(digests):
+            watching = self._watch(digest)
+            if watching is not None:
+                calls = lost.calls if lost is not None and at == 0 else Calls()
+                yield watching.look(began, here.get(digest), calls, len(digests))
+
+    def _look_at_labels(self, *, looked: bool, passed: Passed) -> None:
+        """Ask the watches of labelled rows, if windows have closed or labels have come."""
+        mark = labels_mark(self._monitor.home.records)
+        if not LABELLED or not self._reached or (mark == self._labels and not looked):
+            return
+        self._labels = mark
+        versions = {
+            digest: (int(watching.known.ref.rpartition("@")[2]), watching.known)
+            for digest, watching in self._watching.items()
+            if watching is not None
+        }
+        asking = LabelledLooks(self.name, LABELLED, self.settings, self._monitor.tell)
+        gathered = self._store.states(self.name)
+        with RecordDatabase(self._monitor.home.records) as database:
+            for look, states in asking.look(database, versions, gathered, self._reached):
+                self._monitor.hand(self.name, [look])
+                self._store.keep(self.name, [], states, look.findings, (self._reached, self._reached))
+                passed.findings += len(look.findings)
+                passed.alarms += sum(finding.alarm for finding in look.findings)
+
+    def _latest(self, began: int) -> list[str]:
+        """The version that answered last before a window without any call."""
+        answered = [
+            (newest, digest)
+            for digest, watching in self._watching.items()
+            if watching is not None and (newest := watching.history.newest) is not None and newest < began
+        ]
+        return [max(answered)[1]] if answered else []
+
+    def _watch(self, digest: str) -> Watching | None:
+        if digest not in self._watching:
+            known = self._monitor.versions.of(digest)
+            if known is None:
+                self._watching[digest] = None
+            else:
+                made = Watching(self.name, digest, known, WATCHES, self.settings, self._monitor.tell)
+                made.resume(self._gathered)
+                back = self._reached - int(self.settings.lookback)
+                for window in self._store.windows(self.name, max(0, back), self._reached, digest):
+                    made.history.add(window)
+                self._watching[digest] = made
+        return self._watching[digest]
+
+
+def _window(place: Place, part: Part) -> Window:
+    return Window(
+        place.deployment,
+        place.digest,
+        place.began_ns // 10**9,
+        place.seconds,
+        place.model,
+        place.version,
+        part.calls,
+        packed(part.profile),
+    )

@@ -1,0 +1,47 @@
+"""Where parts of windows come from: the prediction log, counted as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modelyard.home import Home
+from modelyard.monitoring.counting import Part, Place
+from modelyard.monitoring.parts import PART_SCHEMA, PROFILES, PartTables, merged
+from modelyard.monitoring.versions import KnownVersions
+from modelyard.records.cache import SegmentCache
+from modelyard.records.log import PREDICTIONS
+from modelyard.records.query import CACHE
+
+
+class PartSource:
+    """The parts of all windows of a home. `refresh` reads what is there now; the rest answers from that."""
+
+    def __init__(self, home: Home, versions: KnownVersions, seconds_of: Callable[[str], float]) -> None:
+        tables = PartTables(versions.counted, seconds_of)
+        records = home.records
+        self._cache = SegmentCache(
+            records / PREDICTIONS, records / CACHE / PROFILES, tables.build, lambda parts: pa.concat_tables(parts)
+        )
+        self._table: Any = PART_SCHEMA.empty_table()
+
+    def refresh(self) -> None:
+        """Read what has come since."""
+        stored = self._cache.read()
+        tables = [pq.read_table(file) for file in stored.files]
+        self._table = pa.concat_tables([PART_SCHEMA.empty_table(), *tables, *stored.tables])
+
+    def deployments(self) -> list[str]:
+        """Those that have calls."""
+        return sorted(name for name in pc.unique(self._table["deployment"]).to_pylist() if name)
+
+    def parts(self, deployment: str, since: int = 0) -> dict[Place, Part]:
+        """All windows of a deployment that begin from `since` (seconds since 1970) on, each added up."""
+        start = pa.scalar(datetime.fromtimestamp(since, UTC).replace(tzinfo=None), pa.timestamp("us"))
+        mine = pc.and_(pc.equal(self._table["deployment"], deployment), pc.greater_equal(self._table["window"], start))
+        return merged(self._table.filter(mine).to_pylist())

@@ -1,0 +1,129 @@
+"""The monitor over a real registry and real records: windows, drift, alerts, restarts at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from modelyard.domain.frame import Frame, Vector
+from modelyard.domain.profile import build
+from modelyard.domain.records import PredictionRecord
+from modelyard.home import Home
+from modelyard.monitoring.alerts import Alerts
+from modelyard.monitoring.monitor import Monitor
+from modelyard.monitoring.store import MonitorStore
+from modelyard.protocol import rows
+from modelyard.protocol.table import Source
+from modelyard.records.log import PredictionLog
+from modelyard.registry import Registry
+from small_bundles import SCHEMA, write_line
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+HOURS = 72
+
+
+def profile(draw: np.random.Generator) -> bytes:
+    x = draw.normal(size=3000)
+    return msgspec.json.encode(build(Frame({"x": Vector(x)}, len(x)), {"predict": 2 * x}, SCHEMA))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with Registry.open(Home(tmp_path / "home")) as registry:
+        bundle = write_line(tmp_path / "line", "line", profile=profile(np.random.default_rng(1)))
+        registry.register(bundle)
+        yield registry
+
+
+def calls(registry: Registry, hours: range, *, moved_from: int = 10**9, many: int = 30) -> None:
+    """`many` rows an hour, in calls of five; from an hour on, x is larger by one."""
+    draw = np.random.default_rng(hours.start)
+    digest = registry.version("line@1").digest
+    log = PredictionLog(registry.home.records)
+    for hour in hours:
+        for at in range(0, many, 5):
+            x = draw.normal(size=5) + (hour >= moved_from)
+            frame, moment = Frame({"x": Vector(x)}, 5), START + timedelta(hours=hour, minutes=at)
+            ns, name = int(moment.timestamp() * 1e9), f"{hour}-{at}"
+            answer = rows.write_response({"predict": 2 * x}, SCHEMA, Source("line", 1, name, 5))
+            log.append(
+                PredictionRecord(
+                    name, "live", "line", 1, digest, ns, 10**6, 200, "ok", "rows", 5,
+                    rows.write_request(frame, SCHEMA), answer,
+                )
+            )  # fmt: skip
+    log.close()
+
+
+def hour(at: int) -> datetime:
+    return START + timedelta(hours=at)
+
+
+def test_a_shift_is_alarmed_with_its_column_and_since_when(registry: Registry) -> None:
+    calls(registry, range(HOURS), moved_from=48)
+    passed = Monitor(registry.home, registry).look(hour(HOURS))
+    assert (passed.deployments, passed.windows) == (["live"], HOURS)
+    found = MonitorStore(registry.database).findings("live", alarms=True)
+    first = found[-1]
+    assert first.window is not None
+    assert hour(48) <= first.window <= hour(56)
+    assert {finding.subject for finding in found} >= {"x"}
+    [alert] = Alerts(registry.database).listed("live")
+    assert alert.version == "line@1"
+
+
+def test_a_steady_source_is_not_alarmed(registry: Registry) -> None:
+    calls(registry, range(HOURS))
+    assert Monitor(registry.home, registry).look(hour(HOURS)).alarms == 0
+    assert Alerts(registry.database).listed("live", all_states=True) == []
+
+
+def test_hour_by_hour_and_begun_anew_it_says_the_same_as_at_once(registry: Registry, tmp_path: Path) -> None:
+    for at in range(0, 24, 6):
+        calls(registry, range(at, at + 6), moved_from=8)
+        for moment in range(at, at + 7):
+            Monitor(registry.home, registry).look(hour(moment))  # another process each time
+    piecewise = MonitorStore(registry.database)
+    with Registry.open(Home(tmp_path / "other")) as other:
+        other.register(write_line(tmp_path / "again", "line", profile=profile(np.random.default_rng(1))))
+        for at in range(0, 24, 6):
+            calls(other, range(at, at + 6), moved_from=8)
+        Monitor(other.home, other).look(hour(24))
+        at_once = MonitorStore(other.database)
+        assert piecewise.windows("live") == at_once.windows("live")
+        assert piecewise.states("live") == at_once.states("live")
+        alarms = [store.findings("live", alarms=True) for store in (piecewise, at_once)]
+        assert alarms[0] == alarms[1] != []
+
+
+def test_hours_without_any_call_are_looked_at_too(registry: Registry) -> None:
+    calls(registry, range(3))
+    assert Monitor(registry.home, registry).look(hour(9)).windows == 9
+    assert len(MonitorStore(registry.database).windows("live")) == 3
+
+
+def test_calls_that_come_late_are_added_to_their_window(registry: Registry) -> None:
+    calls(registry, range(6))
+    monitor = Monitor(registry.home, registry)
+    monitor.look(hour(6))
+    calls(registry, range(2, 3))
+    monitor.look(hour(6))
+    rows_of = [window.calls.rows for window in MonitorStore(registry.database).windows("live")]
+    assert rows_of == [30, 30, 60, 30, 30, 30]
+
+
+def test_two_monitors_do_not_count_a_window_twice(registry: Registry) -> None:
+    calls(registry, range(4))
+    said: list[str] = []
+    one, two = Monitor(registry.home, registry), Monitor(registry.home, registry, said.append)
+    one.look(hour(4))
+    two.look(hour(4))
+    calls(registry, range(4, 8))
+    two.look(hour(8))
+    assert one.look(hour(8)).windows == 0
+    assert MonitorStore(registry.database).reached("live") == int(hour(8).timestamp())
