@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +18,7 @@ from modelyard import errors
 from modelyard.bundle.results import index_of, outputs_of, returned
 from modelyard.bundle.tabular import to_frame
 from modelyard.domain.frame import Answers, Frame
+from modelyard.domain.moments import event_header
 from modelyard.domain.records import row_id
 from modelyard.domain.schema import Scalar, Schema
 from modelyard.errors import InvalidInput, InvalidRequest, ModelyardError, Rejected, ServiceUnreachable
@@ -29,6 +32,7 @@ ROWS_A_REQUEST, CELLS_A_REQUEST = 50_000, 1_000_000
 """Larger tables are sent in pieces."""
 
 _TRIES = 3
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Result = TypeVar("Result")
 
@@ -70,13 +74,17 @@ class Client:
         self.last_prediction_ids: list[str] = []
         """The id of each row of the last call, for `label`."""
 
-    def predict(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+    def predict(
+        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+    ) -> Any:
         """What the estimator's ``predict``, or the packed function, returns for `data`.
 
         Args:
             deployment: the name to call.
             data: a table, array or list, as the estimator takes it.
             version: insist on this version; otherwise the server chooses.
+            event_time: the moment that the rows are about, with its time zone, if that is not now: monitoring puts
+                them there.
 
         Raises:
             InvalidInput: rows that do not fit the schema; names column, row, what was expected and what came.
@@ -84,25 +92,34 @@ class Client:
             RowsRefused, ModelFailed: the model did not take the rows, or broke.
             ServiceUnreachable: no server answers at the address.
         """
-        return self._call("predict", deployment, data, version)
+        return self._call("predict", deployment, data, version, event_time)
 
-    def predict_proba(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+    def predict_proba(
+        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+    ) -> Any:
         """What the estimator's ``predict_proba`` returns for `data`; see `predict`."""
-        return self._call("predict_proba", deployment, data, version)
+        return self._call("predict_proba", deployment, data, version, event_time)
 
-    def decision_function(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+    def decision_function(
+        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+    ) -> Any:
         """What the estimator's ``decision_function`` returns for `data`; see `predict`."""
-        return self._call("decision_function", deployment, data, version)
+        return self._call("decision_function", deployment, data, version, event_time)
 
-    def transform(self, deployment: str, data: Any, *, version: int | None = None) -> Any:
+    def transform(
+        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+    ) -> Any:
         """What the estimator's ``transform`` returns for `data`; see `predict`."""
-        return self._call("transform", deployment, data, version)
+        return self._call("transform", deployment, data, version, event_time)
 
-    def answers(self, deployment: str, data: Any, *, version: int | None = None) -> Answers:
+    def answers(
+        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+    ) -> Answers:
         """Every output by name, as plain arrays; `data` may be a `Frame` too. See `predict`."""
+        headers = _event(event_time)
 
         def ask(known: _Known) -> Answers:
-            return self._ask(known, data if isinstance(data, Frame) else to_frame(data, known.schema), None)
+            return self._ask(known, data if isinstance(data, Frame) else to_frame(data, known.schema), None, headers)
 
         return self._with_schema(deployment, version, ask)
 
@@ -150,11 +167,14 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _call(self, method: str, deployment: str, data: Any, version: int | None) -> Any:
+    def _call(self, method: str, deployment: str, data: Any, version: int | None, event_time: datetime | None) -> Any:
+        headers = _event(event_time)
+
         def ask(known: _Known) -> Any:
             outputs = outputs_of(known.schema, method)
             frame = to_frame(data, known.schema)
-            return returned(outputs, self._ask(known, frame, [output.name for output in outputs]), index_of(data))
+            answers = self._ask(known, frame, [output.name for output in outputs], headers)
+            return returned(outputs, answers, index_of(data))
 
         return self._with_schema(deployment, version, ask)
 
@@ -178,13 +198,13 @@ class Client:
         self._schemas[deployment, version] = known
         return known
 
-    def _ask(self, known: _Known, frame: Frame, outputs: list[str] | None) -> Answers:
+    def _ask(self, known: _Known, frame: Frame, outputs: list[str] | None, headers: Mapping[str, str]) -> Answers:
         path = _path(known.deployment, int(known.version) if known.pinned else None) + "/infer"
         ask = self._ask_json if frame.rows < ARROW_ROWS else self._ask_arrow
         pieces, ids = [], []
         for start, piece in _pieces(frame):
             try:
-                answers, prediction_id = ask(path, known, piece, outputs)
+                answers, prediction_id = ask(path, known, piece, outputs, headers)
             except InvalidInput as error:
                 raise _at(start, error) from None
             pieces.append(answers)
@@ -192,15 +212,19 @@ class Client:
         self.last_prediction_ids = ids
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
-    def _ask_json(self, path: str, known: _Known, frame: Frame, outputs: list[str] | None) -> tuple[Answers, str]:
-        body = self._raw("POST", path, oip.write_request(frame, known.schema, outputs=outputs))
+    def _ask_json(
+        self, path: str, known: _Known, frame: Frame, outputs: list[str] | None, headers: Mapping[str, str]
+    ) -> tuple[Answers, str]:
+        body = self._raw("POST", path, oip.write_request(frame, known.schema, outputs=outputs), JSON, headers)
         if oip.version_of(body) != known.version:
             raise _OtherVersion
         response = oip.read_response(body, known.schema)
         return response.answers, response.prediction_id
 
-    def _ask_arrow(self, path: str, known: _Known, frame: Frame, outputs: list[str] | None) -> tuple[Answers, str]:
-        body = self._raw("POST", path, arrow.write_request(frame, known.schema, outputs=outputs), ARROW)
+    def _ask_arrow(
+        self, path: str, known: _Known, frame: Frame, outputs: list[str] | None, headers: Mapping[str, str]
+    ) -> tuple[Answers, str]:
+        body = self._raw("POST", path, arrow.write_request(frame, known.schema, outputs=outputs), ARROW, headers)
         version, prediction_id = arrow.facts_of(body)
         if version != known.version:
             raise _OtherVersion
@@ -212,16 +236,30 @@ class Client:
     def _post(self, path: str, body: bytes) -> Any:
         return _document(self._raw("POST", path, body))
 
-    def _raw(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> bytes:
-        response = self._send(method, path, body, content_type)
+    def _raw(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> bytes:
+        response = self._send(method, path, body, content_type, headers)
         if response.status_code != 200:
             raise error_from(response.status_code, response.content)
         return response.content
 
-    def _send(self, method: str, path: str, body: bytes | None = None, content_type: str = JSON) -> httpx.Response:
-        headers = {"content-type": content_type} if body is not None else {}
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> httpx.Response:
+        sent = {"content-type": content_type, **headers} if body is not None else dict(headers)
         try:
-            return self._http.request(method, path, content=body, headers=headers)
+            return self._http.request(method, path, content=body, headers=sent)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServiceUnreachable(
                 f"no server answers at {self.url} ({error}); is `modelyard up` running?"
@@ -247,6 +285,10 @@ def _pieces(frame: Frame) -> Iterator[tuple[int, Frame]]:
 def _path(deployment: str, version: int | None) -> str:
     suffix = "" if version is None else f"/versions/{version}"
     return f"/v2/models/{quote(deployment, safe='')}{suffix}"
+
+
+def _event(moment: datetime | None) -> Mapping[str, str]:
+    return _NO_HEADERS if moment is None else event_header(moment)
 
 
 def _is_local(url: str) -> bool:

@@ -7,6 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ from backports import zstd
 
 import compiled_bundles
 from modelyard.bundle.layout import Bundle
+from modelyard.client import Client
 from modelyard.protocol.messages import SERVICE, message
 from modelyard.records.log import read
 from modelyard.records.query import RecordDatabase
@@ -120,7 +122,7 @@ def over_http(server: ServingProcess, way: str, encoding: str) -> None:
     assert reply.status == 200, reply.body
 
 
-def over_grpc(server: ServingProcess, compression: grpc.Compression, request: Any) -> None:
+def over_grpc(server: ServingProcess, compression: grpc.Compression, request: Any, **metadata: str) -> None:
     address = json.loads((server.log.parent / "announce.json").read_bytes())["grpc"].rpartition("//")[2]
     with grpc.insecure_channel(address, compression=compression) as channel:
         call = channel.unary_unary(
@@ -128,7 +130,8 @@ def over_grpc(server: ServingProcess, compression: grpc.Compression, request: An
             request_serializer=lambda one: one.SerializeToString(),
             response_deserializer=message("ModelInferResponse").FromString,
         )
-        call(request, timeout=PATIENCE, wait_for_ready=True)
+        told = tuple((key.replace("_", "-"), value) for key, value in metadata.items())
+        call(request, timeout=PATIENCE, wait_for_ready=True, metadata=told)
 
 
 def ask_in_all_ways(server: ServingProcess) -> list[str]:
@@ -166,3 +169,28 @@ def test_every_form_is_shown_and_replayed_alike(server: ServingProcess, bundle: 
     expected = [{**row, "predict": label} for row, label in zip(ROWS, ("late", "late", "on time"), strict=True)]
     for way, record in zip(ways, records, strict=True):
         assert rows[record.prediction_id] == expected, way
+
+
+def test_a_call_says_which_moment_it_is_about(server: ServingProcess) -> None:
+    april, folder = datetime(2013, 4, 1, 7, 30, tzinfo=UTC), server.log.parent / "home" / "records"
+    before = len(list(read(folder)))
+    over_http(server, "rows", "")
+    for told in ("2013-04-01T03:30:00-04:00", str(int(april.timestamp() * 1000))):
+        reply = server.ask("POST", "/predict/live", PLAIN, {"X-Modelyard-Event-Time": told})
+        assert reply.status == 200, reply.body
+    over_grpc(server, grpc.Compression.NoCompression, asked(raw=True), x_modelyard_event_time="2013-04-01T07:30:00Z")
+    with Client(server.url) as client:
+        client.predict("live", TABLE, event_time=april)
+    expected = int(april.timestamp()) * 10**9
+    moments = until(lambda: len(found := list(read(folder))[before:]) == 5 and found, "the records")
+    assert [record.event_ns for record in moments] == [0, expected, expected, expected, expected]
+
+
+@pytest.mark.parametrize("told", ["2013-04-01T07:30:00", "yesterday", "-1", "1960-01-01T00:00:00Z", "9" * 19])
+def test_a_moment_that_cannot_be_is_refused(server: ServingProcess, told: str) -> None:
+    reply = server.ask("POST", "/predict/live", PLAIN, {"X-Modelyard-Event-Time": told})
+    assert reply.status == 400
+    assert "x-modelyard-event-time: expected a date and time with its offset from UTC" in reply.json["error"]
+    with pytest.raises(grpc.RpcError) as caught:
+        over_grpc(server, grpc.Compression.NoCompression, asked(raw=True), x_modelyard_event_time=told)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[union-attr]

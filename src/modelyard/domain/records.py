@@ -22,7 +22,8 @@ class PredictionRecord(msgspec.Struct, frozen=True):
 
     `prediction_id` names the call; its rows are ``<id>-0``, ``<id>-1`` ... and, for a call of one row, the id itself
     (see `row_id`), unless the caller named them in `row_ids`. `received_ns` is nanoseconds since 1970 UTC,
-    `latency_ns` the time from there to the finished answer. `version` is 0 and `digest` empty when no version
+    `latency_ns` the time from there to the finished answer. `event_ns` is the moment that the rows are about, likewise,
+    or 0 where the caller did not say, and then it is `received_ns`. `version` is 0 and `digest` empty when no version
     was reached. The bodies are kept without compression; `content_type` and `response_type` say what they are, for one
     with binary tensors ``application/octet-stream; json=N`` with the length of its JSON part.
     """
@@ -44,6 +45,7 @@ class PredictionRecord(msgspec.Struct, frozen=True):
     row_ids: tuple[str, ...] = ()
     content_type: str = "application/json"
     response_type: str = "application/json"
+    event_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

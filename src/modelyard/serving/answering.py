@@ -557,6 +557,7 @@ def _record(call: _Call, reply: Reply, total_ns: int, error: str | None, written
         read.row_ids if read else (),
         _type_of(incoming.media),
         _type_of_answer(written),
+        incoming.event_ns,
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from modelyard.domain.moments import EVENT_TIME, told_event_ns
 from modelyard.domain.records import WireForm
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.protocol import jsontext
@@ -33,6 +34,7 @@ from modelyard.serving.routes import Target, find
 MAX_BODY_BYTES = 64 * 1024 * 1024
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 """Within how many milliseconds of its arrival the caller wants the answer."""
+EVENT_HEADER = EVENT_TIME.encode()
 
 _SMALLEST_COMPRESSED = 1024
 _LARGEST_INLINE = 64 * 1024
@@ -143,7 +145,7 @@ class Application:
     def _predict(self, request: Request, target: Target, respond: Done) -> Ticket:
         headers = request.headers
         media = self._media_of(headers)
-        trace = headers.get(b"traceparent")
+        trace, moment = headers.get(b"traceparent"), headers.get(EVENT_HEADER)
         incoming = Incoming(
             self.next_id(),
             form_of(cast("WireForm", target.action), media),
@@ -155,6 +157,7 @@ class Application:
             media,
             _deadline(headers.get(TIMEOUT_HEADER), request.started_ns),
             None if trace is None else trace.decode("latin-1"),
+            told_event_ns(None if moment is None else moment.decode("latin-1")),
         )
         return self.answering.submit(incoming, respond)
 

@@ -21,7 +21,7 @@ class Incoming:
     `deployment` None asks for the only one there is, `version` None for the one that answers. `body` is without
     compression. `received_ns` is nanoseconds since 1970, `started_ns` and `deadline_ns` are of
     ``time.perf_counter_ns()``; after the deadline the answer is of no use to the caller. `trace` is the caller's W3C
-    ``traceparent``.
+    ``traceparent``. `event_ns` is the moment that its rows are about, nanoseconds since 1970, 0 if it did not say.
     """
 
     prediction_id: str
@@ -34,6 +34,7 @@ class Incoming:
     media: Media = PLAIN
     deadline_ns: int | None = None
     trace: str | None = None
+    event_ns: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -210,6 +210,13 @@ _REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
         exclusiveMinimum=0,
         exclusiveMaximum=1e9,
     ),
+    "Event-Time": _sent(
+        "X-Modelyard-Event-Time",
+        "The moment that the rows are about, if that is not now: a date and time with its offset from UTC as in "
+        "RFC 3339, or milliseconds since 1970.",
+        type="string",
+        examples=["2013-04-01T07:30:00Z"],
+    ),
     "Trace": _sent("traceparent", "The caller's W3C trace context.", type="string"),
     "Json-Length": _sent(
         "Inference-Header-Content-Length",
@@ -229,6 +236,7 @@ _REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
 }
 _SENT: Mapping[str, tuple[Action, ...] | None] = {
     "Timeout": _PREDICTIONS,
+    "Event-Time": _PREDICTIONS,
     "Trace": _PREDICTIONS,
     "Json-Length": ("oip",),
     "Encoding": None,

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
+from modelyard.domain.moments import EVENT_TIME, told_event_ns
 from modelyard.errors import ModelyardError, NotOffered, Overloaded, ServiceUnreachable, VersionLoading
 from modelyard.protocol.media import PROTOBUF, Media
 from modelyard.protocol.messages import POOL, SERVICE, UNARY, message
@@ -85,10 +86,6 @@ class Answers(Protocol):
     def submit(self, incoming: Incoming, done: Done) -> Ticket:
         """Take a call in; `done` is called once with its reply, maybe before this returns."""
         ...
-
-
-def _trace(context: Any) -> str | None:
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), None)
 
 
 def code_of(status: int) -> grpc.StatusCode:
@@ -218,7 +215,7 @@ class Entrance:
     def _incoming(self, prediction_id: str, body: bytes, context: Any) -> Incoming:
         now, left = time.perf_counter_ns(), context.time_remaining()
         asked = opened_envelope(body)
-        trace = _trace(context) if self.answering.traced else None
+        facts = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
         return Incoming(
             prediction_id,
             "grpc",
@@ -229,7 +226,8 @@ class Entrance:
             now,
             _MEDIA,
             None if left is None else now + int(left * 1e9),
-            trace,
+            facts.get("traceparent") if self.answering.traced else None,
+            told_event_ns(facts.get(EVENT_TIME)),
         )
 
     async def act(self, name: str, asked: Any, context: Any) -> Any:
