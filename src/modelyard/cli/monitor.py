@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from modelyard.cli import performance
+from modelyard.cli.alerts import alerts_app
 from modelyard.cli.output import Json, emit, out, reported_errors
+from modelyard.cli.receivers import receivers_app
 
 app = typer.Typer()
 monitor_app = typer.Typer(
@@ -17,6 +19,8 @@ monitor_app = typer.Typer(
 )
 app.add_typer(monitor_app, name="monitor")
 monitor_app.add_typer(performance.app)
+monitor_app.add_typer(alerts_app)
+monitor_app.add_typer(receivers_app, name="receivers")
 
 
 class FailOn(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import socket
 import sys
@@ -13,7 +14,9 @@ import uvicorn
 from modelyard.control import announce
 from modelyard.control.api import create_app
 from modelyard.errors import ModelyardError
+from modelyard.monitoring.alerts.courier import Courier
 from modelyard.registry import Registry
+from modelyard.serving import logs
 
 HOST = "127.0.0.1"
 """The control plane decides what runs; until it knows who asks, it answers this machine only."""
@@ -53,10 +56,17 @@ def listening(port: int, fd: int | None) -> socket.socket:
 
 def serve(options: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
+    logs.configure()
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every step of every migration
     with Registry.open(options.home) as registry, listening(options.port, options.fd) as listener:
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         config = uvicorn.Config(create_app(registry), log_level="warning", timeout_graceful_shutdown=5)
-        AnnouncedServer(config, url, options.announce).run(sockets=[listener])
+        courier = Courier(registry.database)
+        courier.start()
+        try:
+            AnnouncedServer(config, url, options.announce).run(sockets=[listener])
+        finally:
+            courier.stop()
 
 
 def main() -> int:

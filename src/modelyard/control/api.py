@@ -13,6 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from modelyard import __version__
 from modelyard.control import deployments
+from modelyard.control.alerting import add_alerts
 from modelyard.domain.names import Ref
 from modelyard.errors import Conflict, Failed, ModelyardError, NotFound, Rejected, Unavailable
 from modelyard.registry import Registry
@@ -50,6 +51,7 @@ def create_app(registry: Registry) -> FastAPI:
     _add_health(app, registry)
     _add_registry(app, registry)
     _add_deployments(app, registry)
+    add_alerts(app, registry, _json)
     return app
 
 

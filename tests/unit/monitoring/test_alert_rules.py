@@ -211,16 +211,17 @@ def test_an_alert_is_silenced_when_all_of_it_is() -> None:
 SUBJECTS = st.sets(st.sampled_from("abc"), max_size=3)
 
 
-@given(st.lists(SUBJECTS, max_size=24), st.data())
-def test_replays_and_repetitions_change_nothing(windows: list[set[str]], data: st.DataObject) -> None:
+@given(st.lists(SUBJECTS, max_size=16), st.lists(st.tuples(st.integers(0, 15), st.integers(1, 4)), max_size=4))
+def test_replays_and_repetitions_change_nothing(windows: list[set[str]], kills: list[tuple[int, int]]) -> None:
     """What a monitor does that is killed and begins again at an earlier window comes to the same."""
     looks = [look(at, *(found(subject) for subject in sorted(subjects))) for at, subjects in enumerate(windows)]
     plain, _ = story(*looks)
     repeated: Known = {}
-    at = 0
-    while at < len(looks):
-        taken(repeated, looks[at])
-        at = data.draw(st.integers(max(at - 3, 0), at)) if data.draw(st.integers(0, 5)) == 0 else at + 1
+    for at, each in enumerate(looks):
+        taken(repeated, each)
+        for back in [back for killed, back in kills if killed == at]:
+            for again in looks[max(at - back, 0) : at + 1]:
+                taken(repeated, again)
     assert repeated == plain
 
 

@@ -120,7 +120,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """It in one line: ``temp, where carrier = 'EV': 31% missing, 2% before``."""
-        where = ", where ".join(word for word in (self.subject, self.slice) if word)
+        subject = "" if self.said.startswith(f"{self.subject}:") else self.subject
+        where = ", where ".join(word for word in (subject, self.slice) if word)
         return f"{where}: {self.said}" if where else self.said
 
 

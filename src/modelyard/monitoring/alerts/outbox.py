@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from modelyard.monitoring.alerts.alert import Alert, What
 from modelyard.registry.alert_tables import alert_counts, alert_messages
@@ -150,12 +149,6 @@ class Outbox:
         old = (alert_messages.c.state != "waiting") & (alert_messages.c.changed < now - KEPT)
         with self._database.write() as connection:
             connection.execute(delete(alert_messages).where(old))
-
-    def listed(self, alert: int) -> Sequence[Row[Any]]:
-        """What was sent of an alert, or is to be, to whom."""
-        with self._database.read() as connection:
-            found = select(alert_messages).where(alert_messages.c.alert == alert).order_by(alert_messages.c.id)
-            return connection.execute(found).all()
 
 
 def _due(now: datetime) -> ColumnElement[bool]:

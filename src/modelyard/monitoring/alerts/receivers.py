@@ -110,9 +110,7 @@ def checked(receiver: Receiver) -> Receiver:
     if receiver.form is Form.EMAIL:
         return _checked_email(receiver)
     if bool(receiver.url) == bool(receiver.url_from):
-        raise InvalidRequest(
-            f"a receiver of the kind {receiver.form} needs either an address or the place where it is kept"
-        )
+        raise InvalidRequest(f"a receiver of the kind {receiver.form} needs an address or the place where it is kept")
     if receiver.url:
         check_address(receiver.url, is_secret=bool(receiver.token_from), slack=receiver.form is Form.SLACK)
     return receiver

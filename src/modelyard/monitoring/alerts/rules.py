@@ -132,7 +132,7 @@ def _opened(findings: Iterable[Finding], look: Look, now: datetime) -> Iterator[
         causes.setdefault(cause(found), []).append(found)
     for name, together in causes.items():
         parts = _ranked(_part(found, look) for found in together)
-        since = min(found.since or look.window for found in together)
+        since = min(found.since or found.window or look.window for found in together)
         yield Change(
             Alert(
                 deployment=look.deployment,
