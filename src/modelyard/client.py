@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -31,8 +31,12 @@ ARROW_ROWS = 500
 ROWS_A_REQUEST, CELLS_A_REQUEST = 50_000, 1_000_000
 """Larger tables are sent in pieces."""
 
+_LABELS_A_REQUEST = 10_000
 _TRIES = 3
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+Moment: TypeAlias = datetime | str | int
+"""A datetime (UTC if it has no zone), RFC 3339, or milliseconds since 1970."""
 
 Result = TypeVar("Result")
 
@@ -140,14 +144,47 @@ class Client:
         """
         return self._learn(deployment, version).schema
 
-    def label(self, prediction_id: str, value: Scalar | None) -> None:
-        """Tell the truth for one predicted row. A later one for the same id corrects it."""
-        self.labels([(prediction_id, value)])
+    def label(self, prediction_id: str, value: Scalar | None, *, known_at: Moment | None = None) -> None:
+        """Tell the truth for one predicted row. A later one for the same id corrects it.
 
-    def labels(self, labels: Iterable[tuple[str, Scalar | None]]) -> int:
+        `known_at` is when it became known, if that is not now: a datetime (UTC if it has no zone), RFC 3339, or
+        milliseconds since 1970.
+        """
+        self._label([{"prediction_id": prediction_id, "value": _plain(value)} | _known(known_at)])
+
+    def labels(self, labels: Iterable[tuple[str, Scalar | None]], *, known_at: Moment | None = None) -> int:
         """Tell the truth for several rows, as ``(prediction id, value)``; the number that the server has kept."""
-        given = [{"prediction_id": name, "value": _plain(value)} for name, value in labels]
-        return int(self._post("/labels", msgspec.json.encode({"labels": given}))["accepted"])
+        known = _known(known_at)
+        return self._label([{"prediction_id": name, "value": _plain(value)} | known for name, value in labels])
+
+    def label_by_key(
+        self,
+        deployment: str,
+        labels: Iterable[tuple[Mapping[str, Scalar], Scalar | None]],
+        *,
+        known_at: Moment | None = None,
+    ) -> int:
+        """Tell the truth for the rows of `deployment` with these keys, as ``({column: value}, value)``.
+
+        Columns of the key are inputs, or keys that were sent beside the rows. The number that the server has kept.
+
+        >>> client.label_by_key("flights", [({"flight": 1545, "day": "2013-03-01"}, "late")])  # doctest: +SKIP
+        """
+        known = _known(known_at)
+        return self._label(
+            [
+                {"deployment": deployment, "value": _plain(value), "key": {name: _plain(key[name]) for name in key}}
+                | known
+                for key, value in labels
+            ]
+        )
+
+    def _label(self, labels: list[dict[str, Any]]) -> int:
+        kept = 0
+        for start in range(0, max(len(labels), 1), _LABELS_A_REQUEST):
+            some = {"labels": labels[start : start + _LABELS_A_REQUEST]}
+            kept += int(self._post("/labels", msgspec.json.encode(some))["accepted"])
+        return kept
 
     def is_ready(self) -> bool:
         """Whether everything answers that should.
@@ -297,6 +334,12 @@ def _is_local(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _known(moment: Moment | None) -> dict[str, Any]:
+    if moment is None:
+        return {}
+    return {"known_at": moment.isoformat() if isinstance(moment, datetime) else moment}
 
 
 def _plain(value: Any) -> Scalar | None:

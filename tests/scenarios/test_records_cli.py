@@ -77,7 +77,7 @@ def test_a_file_is_added_and_unknown_ids_are_reported_and_kept(records: Path, tm
     ]
     result = run("labels", "add", "--file", path)
     assert result.exit_code == 0
-    assert "2 of them for ids under which no prediction is recorded (yet): later, b" in result.stderr
+    assert "2 of them for ids or keys under which no prediction is recorded (yet): later, b" in result.stderr
     log = PredictionLog(records)
     log.append(record("later"))
     assert document("records", "query", "SELECT label FROM joined WHERE prediction_id = 'later'") == [{"label": "late"}]
@@ -332,3 +332,34 @@ def test_another_versions_bundle_is_not_taken_for_the_one_that_answered(
     result = run("replay", one, "--bundle", other.path)
     assert result.exit_code == 5
     assert "digest" in result.stderr
+
+
+def test_labels_name_rows_by_key_columns(records: Path, tmp_path: Path) -> None:
+    key = ["--deployment", "delay", "--key", "city=Bern", "--key", "temp=1.5"]
+    assert document("labels", "add", *key, "--value", "late") == {"added": 1, "unknown": []}
+    path = tmp_path / "truth.csv"
+    path.write_text("temp,city,delayed,since\n21.5,Bern,no,2013-03-01T06:00:00Z\n99,Bern,no,2013-03-01T07:00:00Z\n")
+    words = ["--file", path, "--deployment", "delay", "--key", "city,temp", "--value-column", "delayed"]
+    unknown = '{"city":"Bern","temp":"99"}'
+    assert document("labels", "add", *words, "--known-at", "since") == {"added": 2, "unknown": [unknown]}
+    sql = "SELECT prediction_id, label, labelled_at < DATE '2014-01-01' AS early FROM delay ORDER BY ALL"
+    assert document("records", "query", sql) == [
+        {"prediction_id": "a1", "label": "no", "early": True},
+        {"prediction_id": "b-0", "label": "late", "early": False},
+        {"prediction_id": "b-1", "label": None, "early": None},
+    ]
+    assert document("records", "query", "SELECT key FROM labels_unknown") == [{"key": unknown}]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--deployment", "delay", "--value", "1"],
+        ["--key", "city=Bern", "--value", "1"],
+        ["--deployment", "delay", "--key", "city", "--value", "1"],
+        ["--deployment", "delay", "--key", "city=Bern", "--id", "a1", "--value", "1"],
+        ["--deployment", "delay", "--file", "x.csv"],
+    ],
+)
+def test_a_key_needs_columns_values_and_a_deployment(records: Path, words: list[str]) -> None:
+    assert run("labels", "add", *words).exit_code == 2

@@ -8,6 +8,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,8 @@ def test_calls_and_labels_are_in_the_log(bundle: Bundle, tmp_path: Path) -> None
             ids = client.last_prediction_ids
             client.label(ids[0], "late")
             assert client.labels([(ids[1], np.str_("on time")), (ids[2], None)]) == 2
+            keys = [({"order": np.int64(7)}, "late"), ({"order": 8}, None)]
+            assert client.label_by_key("live", keys, known_at=datetime(2013, 3, 1, tzinfo=UTC)) == 2
         server.post("/predict/live", {"rows": [{}]})
         server.post("/invocations", {"dataframe_records": [ROW]})
     # Each worker has a log of its own.
@@ -322,6 +325,8 @@ def test_calls_and_labels_are_in_the_log(bundle: Bundle, tmp_path: Path) -> None
         (ids[0], "late"),
         (ids[1], "on time"),
         (ids[2], None),
+        ("", "late"),
+        ("", None),
     ]
 
 

@@ -15,7 +15,6 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.bundle.layout import Bundle
-    from modelyard.domain.records import Label
     from modelyard.home import Home
     from modelyard.records.query import TableInfo
     from modelyard.records.replay import Found, Replay
@@ -62,6 +61,20 @@ def add(
     file: Annotated[
         Path | None, typer.Option("--file", help="CSV or Parquet with the columns prediction_id and value.")
     ] = None,
+    deployment: Annotated[str, typer.Option("--deployment", help="With --key: whose predictions are meant.")] = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="NAME[=VALUE]", help="Name rows by this column; several together are one key."),
+    ] = None,
+    known_at: Annotated[
+        str | None, typer.Option("--known-at", help="When it became known; with --file: the column that says so.")
+    ] = None,
+    value_column: Annotated[
+        str, typer.Option("--value-column", help="With --file: the column of the labels.")
+    ] = "value",
+    id_column: Annotated[
+        str, typer.Option("--id-column", help="With --file: the column of prediction ids.")
+    ] = "prediction_id",
     read_as: Annotated[
         ReadAs, typer.Option("--as", help="text: take what looks like a number, true or false as text.")
     ] = ReadAs.AUTO,
@@ -71,27 +84,73 @@ def add(
 ) -> None:
     """Add one label, or a file of them. A later label for the same prediction corrects it; both are kept.
 
-    Labels may come before the prediction. Those for unknown ids are kept apart and reported.
+    A prediction is named by its id, or by key columns: columns of its inputs, or keys that were sent with it. Labels
+    may come before the prediction. Those for unknown ids and keys are kept apart and reported.
 
     Example: modelyard labels add --id 5f0c21 --value late
 
-    Example: modelyard labels add --file labels.csv
-    """
-    one = prediction_id is not None or value is not None
-    if one == (file is not None) or (one and (not prediction_id or value is None)):
-        raise typer.BadParameter("give --id and --value, or --file")
-    from modelyard.domain.records import Label
-    from modelyard.records.labels import parse_value, read_file
+    Example: modelyard labels add --deployment flights --key flight=1545 --key day=2013-03-01 --value 1
 
+    Example: modelyard labels add --file labels.csv
+
+    Example: modelyard labels add --file truth.parquet --deployment sales --key order,line --value-column paid
+    """
+    names = _key_names(key or [], of_file=file is not None)
+    _check_usage(prediction_id, value, file, deployment, names)
     with reported_errors(as_json):
-        now = time.time_ns()
         if file is not None:
-            added = read_file(file, now, source or f"file {file.name}", read_as.value)
+            from modelyard.records.labels import FileForm, read_file
+
+            form = FileForm(value_column, id_column, deployment, tuple(names), known_at, read_as.value)
+            table = read_file(file, form)
         else:
-            added = [Label(prediction_id or "", parse_value(value or "", read_as.value), now, source or "command line")]
-        unknown = _keep(records or _home().records, added)
-        document = {"added": len(added), "unknown": unknown}
-        emit(document, as_json, lambda: _print_added(len(added), unknown))
+            table = _one_label(prediction_id or "", value or "", deployment, names, known_at, read_as)
+        unknown = _keep(records or _home().records, table, source or (f"file {file.name}" if file else "command line"))
+        document = {"added": table.num_rows, "unknown": unknown}
+        emit(document, as_json, lambda: _print_added(table.num_rows, unknown))
+
+
+def _key_names(given: list[str], *, of_file: bool) -> dict[str, str]:
+    """Key columns with their values, which are empty for a file: its columns are named alone, also by commas."""
+    if of_file:
+        return {name: "" for text in given for name in text.split(",") if name}
+    pairs = [text.partition("=") for text in given]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise typer.BadParameter(f"expected NAME=VALUE, got {name + equals!r}", param_hint="--key")
+    return {name: value for name, _, value in pairs}
+
+
+def _check_usage(
+    prediction_id: str | None, value: str | None, file: Path | None, deployment: str, names: dict[str, str]
+) -> None:
+    if bool(names) != bool(deployment):
+        raise typer.BadParameter("--key and --deployment go together")
+    if file is not None:
+        fits = prediction_id is None and value is None
+    else:
+        fits = value is not None and (prediction_id is None if names else bool(prediction_id))
+    if not fits:
+        raise typer.BadParameter("give --id and --value, or --deployment, --key and --value, or --file")
+
+
+def _one_label(
+    prediction_id: str, value: str, deployment: str, key: dict[str, str], known_at: str | None, read_as: ReadAs
+) -> Any:
+    from modelyard.domain.known import known_ns
+    from modelyard.domain.records import Label, key_of
+    from modelyard.records.batches import table_of
+    from modelyard.records.labels import parse_value
+
+    label = Label(
+        prediction_id=prediction_id,
+        value=parse_value(value, read_as.value),
+        received_ns=0,  # said once for the whole table, when it is kept
+        deployment=deployment,
+        key=key_of(key) if key else "",
+        known_ns=0 if known_at is None else known_ns(known_at),
+    )
+    return table_of([label])
 
 
 @records_app.callback()
@@ -176,19 +235,19 @@ def _home() -> Home:
     return Home.locate()
 
 
-def _keep(directory: Path, labels: list[Label]) -> list[str]:
-    """Append the labels and say for which of their ids no prediction is recorded."""
+def _keep(directory: Path, labels: Any, source: str) -> list[str]:
+    """Append a table of labels and say for which of their ids and keys no prediction is recorded."""
     from modelyard.records.log import LabelLog
     from modelyard.records.query import RecordDatabase
 
     log = LabelLog(directory)
     try:
-        log.append_many(labels)
+        log.append_table(labels, time.time_ns(), source)
     finally:
         log.close()
     with RecordDatabase(directory) as database:
         _warn(database.damage)
-        return database.unknown_ids(label.prediction_id for label in labels)
+        return database.unknown(labels)
 
 
 def _replayed(found: Found, home: Home, bundle: Path | None) -> Replay:
@@ -232,7 +291,7 @@ def _print_added(added: int, unknown: list[str]) -> None:
     if unknown:
         shown = ", ".join(unknown[:_SHOWN_IDS]) + (", ..." if len(unknown) > _SHOWN_IDS else "")
         err.print(
-            f"{len(unknown)} of them for ids under which no prediction is recorded (yet): {shown}\n"
+            f"{len(unknown)} of them for ids or keys under which no prediction is recorded (yet): {shown}\n"
             "They are kept, are listed in the table labels_unknown, and count as soon as the prediction is there.",
             markup=False,
         )

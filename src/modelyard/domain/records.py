@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -50,12 +52,47 @@ class PredictionRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The truth that arrived for one row. A later one for the same id corrects it; both are kept."""
+    """The truth that arrived for one row, or for every row with one key. A later one corrects it; all are kept.
+
+    It names its row by `prediction_id`, or by `deployment` and `key` (see `key_of`). `known_ns` is when the truth
+    became known to the world, in nanoseconds since 1970 UTC; 0 where nobody said, and then `received_ns` counts. Of
+    several labels for one row the one counts that became known last, and of those the one that was received last.
+    """
 
     prediction_id: str
     value: Scalar | None
     received_ns: int
     source: str = ""
+    deployment: str = ""
+    key: str = ""
+    known_ns: int = 0
+
+
+def key_of(columns: Mapping[str, Scalar]) -> str:
+    """Key columns and their values as one text: a JSON object, in the order of the names, of texts.
+
+    >>> key_of({"flight": 1545, "carrier": "UA"})
+    '{"carrier":"UA","flight":"1545"}'
+    """
+    return msgspec.json.encode({name: key_text(columns[name]) for name in sorted(columns)}).decode()
+
+
+def key_text(value: Scalar) -> str:
+    """A value of a key column as the text by which it is compared: 3, 3.0 and "3" are the same, "03" is not.
+
+    >>> [key_text(value) for value in (3, 3.0, "3", "03", 2.5, True)]
+    ['3', '3', '3', '03', '2.5', 'true']
+    """
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    else:
+        text = str(value)
+    return _WHOLE.sub(r"\1", text)
+
+
+_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
 
 
 def row_id(prediction_id: str, row: int, rows: int) -> str:

@@ -14,7 +14,8 @@ from modelyard.monitoring.settings import Settings
 from modelyard.monitoring.store import Gathered
 from modelyard.monitoring.versions import Known
 from modelyard.monitoring.watching import Facts, Finding, LabelledWatch
-from modelyard.records.query import RecordDatabase, literal, quoted
+from modelyard.records.query import RecordDatabase
+from modelyard.records.sqltext import literal, quoted
 
 _ADDED = "event_time"
 

@@ -95,6 +95,15 @@ def _records(records: list[Any]) -> list[dict[str, Any]]:
     return [record if isinstance(record, dict) else {"value": record} for record in records]
 
 
+def _plain(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The inputs of the plain form, with the keys that were sent beside them."""
+    records = _records(document["rows"])
+    keys = document.get("keys")
+    if not isinstance(keys, list) or len(keys) != len(records):
+        return records
+    return [{**key, **record} for key, record in zip(keys, records, strict=True)]
+
+
 def _invoked(document: dict[str, Any]) -> list[dict[str, Any]]:
     if "dataframe_split" in document:
         table = document["dataframe_split"]
@@ -128,7 +137,7 @@ _OF_MESSAGES = (_asked, _told, arrow.described, csvtext.described)
 
 _INPUTS: dict[WireForm, Callable[[Any], list[dict[str, Any]]]] = {
     "oip": lambda document: _tensors(document["inputs"]),
-    "rows": lambda document: _records(document["rows"]),
+    "rows": _plain,
     "invocations": _invoked,
     "arrow": arrow.described,
     "grpc": _asked,

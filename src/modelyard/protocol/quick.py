@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from modelyard.domain.frame import Array, Frame, Vector
-from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Schema
+from modelyard.domain.schema import OIP_DATATYPE, Column, Kind, Scalar, Schema
 from modelyard.errors import InvalidInput
 from modelyard.protocol.infer import Parameters, WantedOutput
 from modelyard.protocol.values import Reader, reader_of
@@ -46,6 +46,7 @@ class PlainRows(msgspec.Struct, forbid_unknown_fields=True):
     rows: list[Any]
     ids: list[str] | None = None
     outputs: list[str] | None = None
+    keys: list[dict[str, Scalar | None]] | None = None
 
 
 class Tensors(msgspec.Struct):

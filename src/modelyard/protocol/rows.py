@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
 from modelyard.domain.frame import Answers, Array, Frame
 from modelyard.domain.records import row_id
-from modelyard.domain.schema import Output, PerSchema, Schema
+from modelyard.domain.schema import Output, PerSchema, Scalar, Schema
 from modelyard.errors import InvalidRequest
 from modelyard.protocol import jsontext
 from modelyard.protocol.oip import read_output
@@ -21,11 +21,16 @@ LONGEST_ID = 256
 
 
 class RowsRequest(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """The body of a request: rows, and optionally one id a row and the names of the wanted outputs."""
+    """The body of a request: rows, and optionally one id a row, keys, and the names of the wanted outputs.
+
+    `keys` are columns beside the inputs, one object a row. The model does not see them; they are recorded with the row,
+    and labels find it by them.
+    """
 
     rows: list[Any]
     ids: list[str] | None = None
     outputs: list[str] | None = None
+    keys: list[dict[str, Scalar | None]] | None = None
 
 
 class RowsResponse(msgspec.Struct):
@@ -63,6 +68,8 @@ def read_request(body: bytes, reader: TableReader) -> Call:
         request = jsontext.parse_as(body, _REQUESTS)
         frame = reader.records(request.rows)
     ids = () if request.ids is None else checked_ids(request.ids, frame.rows)
+    if request.keys is not None:
+        check_keys(request.keys, reader.schema, frame.rows)
     outputs = None if request.outputs is None else checked_outputs(request.outputs, reader.schema)
     return Call(frame, outputs, None, ids, checked=quick is not None and reader.quick.checks)
 
@@ -81,6 +88,21 @@ def checked_ids(ids: Sequence[str], rows: int) -> tuple[str, ...]:
         if not 0 < len(name) <= LONGEST_ID:
             raise InvalidRequest(f"'ids', row {row}: an id has 1 to {LONGEST_ID} characters, got {len(name)}")
     return tuple(ids)
+
+
+def check_keys(keys: Sequence[Mapping[str, Scalar | None]], schema: Schema, rows: int) -> None:
+    """Make sure that there is one object a row, and that no key has the name of an input.
+
+    Raises:
+        InvalidRequest: otherwise.
+    """
+    if len(keys) != rows:
+        raise InvalidRequest(f"'keys' has {len(keys)} entries for {rows} rows; send one a row or leave it out")
+    inputs = {column.name for column in schema.columns}
+    for row, key in enumerate(keys):
+        twice = inputs.intersection(key)
+        if twice:
+            raise InvalidRequest(f"'keys', row {row}: {min(twice)!r} is an input; labels find rows by inputs too")
 
 
 def checked_outputs(names: Sequence[str], schema: Schema) -> tuple[str, ...] | None:

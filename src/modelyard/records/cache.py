@@ -23,7 +23,7 @@ from modelyard.records import segments
 from modelyard.records.framing import HEADER_BYTES
 from modelyard.records.segments import Damage, Scan
 
-FORM = 1
+FORM = 2
 """Raised when the tables' columns change, so that older parts are made again."""
 
 PART_BYTES = 256 * 1024

@@ -28,7 +28,8 @@ def counts(directory: Path, models: Collection[str]) -> tuple[Count, ...]:
     folder = directory / PREDICTIONS
     if not models or not folder.is_dir() or not any(True for _ in segments.segments(folder)):
         return ()
-    from modelyard.records.query import RecordDatabase, literal
+    from modelyard.records.query import RecordDatabase
+    from modelyard.records.sqltext import literal
 
     names = ", ".join(literal(name) for name in sorted(models))
     asked = (

@@ -13,6 +13,7 @@ survives the loss of power only with ``fsync="always"``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import msgspec
 
 from modelyard.domain.records import Label, PredictionRecord
 from modelyard.errors import InvalidInput
-from modelyard.records import segments
+from modelyard.records import batches, segments
 from modelyard.records.segments import Damage, Fsync, SegmentWriter
 
 PREDICTIONS = "predictions"
@@ -36,7 +37,14 @@ _encode = msgspec.msgpack.Encoder().encode
 decode_record = msgspec.msgpack.Decoder(PredictionRecord).decode
 """Bytes of one frame of the prediction log to the record."""
 decode_label = msgspec.msgpack.Decoder(Label).decode
-"""Bytes of one frame of the label log to the label."""
+"""Bytes of a frame of the label log that holds one label to that label; see `labels_of`."""
+
+
+def labels_of(payload: bytes) -> Iterator[Label]:
+    """The labels in one frame of the label log: one, or a batch of them."""
+    if batches.is_batch(payload):
+        return batches.labels_in(payload)
+    return iter((decode_label(payload),))
 
 
 class PredictionLog:
@@ -116,6 +124,16 @@ class LabelLog:
             self._segments.append_all(waiting)
         return added + len(waiting)
 
+    def append_table(self, table: Any, received_ns: int, source: str) -> int:
+        """Keep the labels of a table (`batches.BATCH_SCHEMA`), all received now from one source, and say how many.
+
+        Raises:
+            RecordNotKept: not all could be written. Adding the same ones again is harmless: the latest counts.
+        """
+        for payload in batches.written(table, received_ns, source):
+            self._segments.append(payload)
+        return int(table.num_rows)
+
     def close(self) -> None:
         """Let go of the file. Calling it twice is harmless."""
         self._segments.close()
@@ -165,7 +183,8 @@ class RecordFiles:
 
     def labels(self) -> Iterator[Label]:
         """All labels, corrections included, segment by segment, each in the order of writing."""
-        return map(decode_label, segments.payloads(self._directory / LABELS, self._on_damage))
+        found = segments.payloads(self._directory / LABELS, self._on_damage)
+        return chain.from_iterable(map(labels_of, found))
 
 
 def read(directory: str | Path) -> Iterator[PredictionRecord]:

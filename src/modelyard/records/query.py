@@ -20,8 +20,16 @@ import pyarrow.parquet as pq
 
 from modelyard.errors import InvalidRequest
 from modelyard.records.cache import SegmentCache, Stored
+from modelyard.records.label_views import (
+    KEYS_IN_USE,
+    KINDS_BY_DEPLOYMENT,
+    UNKNOWN_AMONG_WANTED,
+    KeyColumns,
+    label_views,
+)
 from modelyard.records.log import LABELS, PREDICTIONS
 from modelyard.records.segments import Damage
+from modelyard.records.sqltext import literal, pointer, quoted
 from modelyard.records.tables import (
     LABEL_SCHEMA,
     PREDICTION_SCHEMA,
@@ -50,22 +58,12 @@ LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
 
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
-_OWN_VIEWS = {
-    "predictions": """
-        SELECT * EXCLUDE (segment, position) FROM predictions_stored""",
-    "labels": """
-        SELECT prediction_id, value, kind, number, time, source FROM labels_stored
-        QUALIFY row_number() OVER (
-            PARTITION BY prediction_id ORDER BY received_ns DESC, segment DESC, position DESC) = 1""",
-    "joined": """
-        SELECT p.*, l.value AS label, l.number AS label_number, l.time AS labelled_at
-        FROM predictions AS p LEFT JOIN labels AS l USING (prediction_id)""",
-    "labels_history": """
-        SELECT prediction_id, value, kind, number, time, source FROM labels_stored
-        ORDER BY received_ns, segment, position""",
-    "labels_unknown": """
-        SELECT * FROM labels WHERE prediction_id NOT IN (SELECT prediction_id FROM predictions_stored)""",
-}
+_PREDICTIONS = "SELECT * EXCLUDE (segment, position) FROM predictions_stored"
+
+_SHOWN = ("predictions", "labels", "joined", "labels_history", "labels_unknown")
+"""The tables of every database, in the order in which they are told."""
+
+_INNER = ("predictions_stored", "labels_stored", "labels_counting", "labels_found", "wanted")
 
 _FLAT = ("prediction_id", "request_id", "row", "model", "version", "time", "latency_ms", "status", "outcome", "error")
 """What a deployment's flat view has before the inputs."""
@@ -105,9 +103,9 @@ class RecordDatabase:
         self._connection = duckdb.connect(":memory:", config=LOCKED_DOWN)
         self._add_table("predictions_stored", predictions, PREDICTION_SCHEMA)
         self._add_table("labels_stored", labels, LABEL_SCHEMA)
-        for name, sql in _OWN_VIEWS.items():
+        for name, sql in {"predictions": _PREDICTIONS, **label_views(self._keys())}.items():
             self._connection.execute(f"CREATE VIEW {name} AS {sql}")
-        self._views = [*_OWN_VIEWS, *self._add_flat_views(_kinds_in(predictions))]
+        self._views = [*_SHOWN, *self._add_flat_views(_kinds_in(predictions))]
         self._connection.execute("SET lock_configuration = true")
 
     def __enter__(self) -> Self:
@@ -138,18 +136,17 @@ class RecordDatabase:
         """The tables that a query can name, with their columns."""
         return [TableInfo(name, self._columns(name)) for name in self._views]
 
-    def unknown_ids(self, prediction_ids: Iterable[str]) -> list[str]:
-        """Those of `prediction_ids` under which no prediction is recorded, in their order, each once."""
-        wanted = list(dict.fromkeys(prediction_ids))
-        self._connection.register("wanted", pa.table({"id": pa.array(wanted, pa.string())}))
+    def unknown(self, labels: Any) -> list[str]:
+        """The ids and keys of `labels` that name no recorded prediction, in their order, each once.
+
+        `labels` is a table (`batches.BATCH_SCHEMA`); they must have been kept already.
+        """
+        self._connection.register("wanted", labels.append_column("place", pa.array(range(labels.num_rows), pa.int64())))
         try:
-            rows = self._connection.execute(
-                "SELECT id FROM wanted WHERE id IN (SELECT prediction_id FROM predictions_stored)"
-            ).fetchall()
+            rows = self._connection.execute(UNKNOWN_AMONG_WANTED).fetchall()
         finally:
             self._connection.unregister("wanted")
-        known = {row[0] for row in rows}
-        return [one for one in wanted if one not in known]
+        return [str(row[0]) for row in rows]
 
     def places(self, prediction_id: str) -> list[Place]:
         """Where the prediction is recorded, oldest first; the id of a call of several rows means all of them."""
@@ -179,7 +176,7 @@ class RecordDatabase:
 
     def _add_flat_views(self, kinds: ColumnKinds) -> list[str]:
         label_kinds = self._label_kinds()
-        taken = {*_OWN_VIEWS, "predictions_stored", "labels_stored", "wanted"}
+        taken = {*_SHOWN, *_INNER}
         names = []
         for deployment, seen in sorted(kinds.items()):
             name = _unused(deployment, "deployment_", taken)
@@ -188,12 +185,13 @@ class RecordDatabase:
             names.append(name)
         return names
 
+    def _keys(self) -> list[KeyColumns]:
+        rows = self._connection.execute(KEYS_IN_USE).fetchall()
+        return [KeyColumns(deployment, tuple(columns)) for deployment, columns in rows]
+
     def _label_kinds(self) -> dict[str, set[str]]:
-        rows = self._connection.execute(
-            "SELECT DISTINCT deployment, kind FROM predictions_stored JOIN labels_stored USING (prediction_id)"
-        ).fetchall()
         kinds: dict[str, set[str]] = {}
-        for deployment, kind in rows:
+        for deployment, kind in self._connection.execute(KINDS_BY_DEPLOYMENT).fetchall():
             kinds.setdefault(deployment, set()).add(kind)
         return kinds
 
@@ -238,7 +236,7 @@ def _side_columns(side: str, seen: dict[str, set[str]], taken: set[str]) -> tupl
             _nest(structure, keys, sql_type)
             value = ".".join([f"{side}_", *map(quoted, keys)])
         else:
-            value = f"TRY_CAST(json_extract_string({side}, {literal(_pointer(keys))}) AS {sql_type})"
+            value = f"TRY_CAST(json_extract_string({side}, {literal(pointer(keys))}) AS {sql_type})"
         alias = _unused("_".join(keys), f"{side.removesuffix('s')}_", taken)
         columns.append(f"{value} AS {quoted(alias)}")
     if not structure:
@@ -276,16 +274,6 @@ def label_type_of(kinds: set[str]) -> str:
     return "VARCHAR" if sql_type == "JSON" else sql_type
 
 
-def quoted(name: str) -> str:
-    """`name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """`text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _kinds_in(stored: Stored) -> ColumnKinds:
     metadata = [pq.read_schema(path).metadata for path in stored.files]
     return merged_kinds([*metadata, *(table.schema.metadata for table in stored.tables)])
@@ -320,7 +308,3 @@ def _nest(structure: dict[str, Any], keys: list[str], sql_type: str) -> None:
     for key in keys[:-1]:
         structure = structure.setdefault(key, {})
     structure[keys[-1]] = sql_type
-
-
-def _pointer(keys: list[str]) -> str:
-    return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)

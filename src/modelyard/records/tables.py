@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelyard.domain.records import Label, PredictionRecord, row_id
-from modelyard.domain.schema import Scalar
 from modelyard.errors import ModelyardError
 from modelyard.protocol import decode
+from modelyard.records.batches import is_batch, kind_of, numbers, opened, text_of
 from modelyard.records.log import decode_label, decode_record
 
 PREDICTION_SCHEMA = pa.schema(
@@ -47,12 +49,19 @@ LABEL_SCHEMA = pa.schema(
         ("number", pa.float64()),
         ("time", pa.timestamp("us")),
         ("source", pa.string()),
+        ("deployment", pa.string()),
+        ("key", pa.string()),
+        ("known_at", pa.timestamp("us")),
         ("received_ns", pa.int64()),
         ("segment", pa.string()),
         ("position", pa.int64()),
     ]
 )
-"""One line per label ever added; the last three order them."""
+"""One line per label ever added; the last three order those of one row that became known at the same moment.
+
+`prediction_id` is empty for a label by key, `deployment` and `key` for one by id. `position` grows from label to label:
+it is the offset of the frame, plus the place in it where that is a batch of labels (each takes more than one byte).
+"""
 
 COLUMNS_KEY = b"modelyard.columns"
 
@@ -89,11 +98,32 @@ def _described_lines(segment: Path, frames: list[tuple[int, bytes]], kinds: Colu
 
 def label_table(segment: Path, frames: list[tuple[int, bytes]]) -> Any:
     """The table of these frames of the label log."""
-    parts = [
-        _table([_label_line(decode_label(payload), segment.name, at) for at, payload in some], LABEL_SCHEMA)
-        for some in _pieces(frames)
-    ]
+    parts = [LABEL_SCHEMA.empty_table()]
+    for some in _pieces(frames):
+        for in_batches, run in groupby(some, key=lambda frame: is_batch(frame[1])):
+            if in_batches:
+                parts.extend(_batch_table(payload, segment.name, at) for at, payload in run)
+            else:
+                lines = [_label_line(decode_label(payload), segment.name, at) for at, payload in run]
+                parts.append(_table(lines, LABEL_SCHEMA))
     return pa.concat_tables(parts)
+
+
+def _batch_table(payload: bytes, segment: str, position: int) -> Any:
+    table, received_ns, source = opened(payload)
+    rows = table.num_rows
+    told = pc.if_else(pc.greater(table["known_ns"], 0), table["known_ns"], pa.scalar(None, pa.int64()))
+    columns = {
+        **{name: table[name] for name in ("prediction_id", "value", "kind", "deployment", "key")},
+        "number": numbers(table),
+        "time": pa.repeat(pa.scalar(received_ns // 1000, pa.int64()), rows),
+        "source": pa.repeat(pa.scalar(source, pa.string()), rows),
+        "known_at": pc.divide(told, 1000),
+        "received_ns": pa.repeat(pa.scalar(received_ns, pa.int64()), rows),
+        "segment": pa.repeat(pa.scalar(segment, pa.string()), rows),
+        "position": pa.array(range(position, position + rows), pa.int64()),
+    }
+    return pa.table([columns[name] for name in LABEL_SCHEMA.names], names=LABEL_SCHEMA.names).cast(LABEL_SCHEMA)
 
 
 def merged(tables: list[Any]) -> Any:
@@ -120,31 +150,6 @@ def described(record: PredictionRecord) -> list[dict[str, Any]]:
         return decode.describe(record.form, record.request, record.response, record.content_type, record.response_type)
     except ModelyardError:
         return []
-
-
-def kind_of(value: Scalar | None) -> str:
-    """The word for the type of a label's value: ``bool``, ``int``, ``float``, ``text``, or ``null``.
-
-    >>> kind_of(True), kind_of(3), kind_of("late"), kind_of(None)
-    ('bool', 'int', 'text', 'null')
-    """
-    for kind, word in ((bool, "bool"), (int, "int"), (float, "float"), (str, "text")):
-        if isinstance(value, kind):
-            return word
-    return "null"
-
-
-def text_of(value: Scalar | None) -> str | None:
-    """A label's value as SQL sees it: as JSON writes it, texts without quotes.
-
-    >>> text_of(True), text_of(0.5), text_of("late"), text_of(None)
-    ('true', '0.5', 'late', None)
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return _json.encode(value).decode()
 
 
 def _lines(
@@ -194,6 +199,9 @@ def _label_line(label: Label, segment: str, position: int) -> tuple[Any, ...]:
         None if value is None or isinstance(value, str) else float(value),
         label.received_ns // 1000,
         label.source,
+        label.deployment,
+        label.key,
+        label.known_ns // 1000 if label.known_ns else None,
         label.received_ns,
         segment,
         position,

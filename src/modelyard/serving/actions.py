@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from modelyard.domain.records import Label
+from modelyard.domain.known import known_ns
+from modelyard.domain.records import Label, key_of
 from modelyard.domain.schema import Scalar
-from modelyard.errors import DeploymentNotFound, InvalidRequest, ModelyardError, NotOffered
+from modelyard.errors import DeploymentNotFound, InvalidInput, InvalidRequest, ModelyardError, NotOffered
 from modelyard.protocol import jsontext, oip, rows
 from modelyard.protocol.configuration import model_configuration
 from modelyard.records.interface import LabelSink
@@ -109,12 +110,20 @@ class LabelsRequest(msgspec.Struct):
     """The body of a call that adds labels."""
 
     class One(msgspec.Struct):
-        """The truth for one prediction; null for a truth that is known not to exist."""
+        """The truth for one prediction; null for a truth that is known not to exist.
 
-        prediction_id: str
+        The prediction is named by its id, or by the values of key columns in a deployment. `known_at` is when the truth
+        became known: RFC 3339, or milliseconds since 1970.
+        """
+
         value: Scalar | None
+        prediction_id: str = ""
+        key: dict[str, Scalar] | None = None
+        deployment: str | None = None
+        known_at: str | int | float | None = None
 
     labels: list[One]
+    deployment: str | None = None
 
 
 _LABELS = msgspec.json.Decoder(LabelsRequest)
@@ -302,13 +311,28 @@ def openapi(services: Services, target: Target, body: bytes) -> Reply:
 
 def add_labels(services: Services, target: Target, body: bytes) -> Reply:
     """Keep the truth for past predictions."""
-    labels = jsontext.parse_as(body, _LABELS).labels
-    for position, label in enumerate(labels):
-        if not 0 < len(label.prediction_id) <= rows.LONGEST_ID:
-            raise InvalidRequest(f"label {position}: a prediction id has 1 to {rows.LONGEST_ID} characters")
-    now = time.time_ns()
-    kept = services.labels.append_many(Label(label.prediction_id, label.value, now, "http") for label in labels)
-    return json_reply({"accepted": kept})
+    request, now = jsontext.parse_as(body, _LABELS), time.time_ns()
+    labels = []
+    for position, label in enumerate(request.labels):
+        try:
+            labels.append(_label(label, request.deployment, now))
+        except InvalidInput as error:
+            raise InvalidRequest(f"label {position}: {error}") from None
+    return json_reply({"accepted": services.labels.append_many(labels)})
+
+
+def _label(given: LabelsRequest.One, deployment: str | None, now: int) -> Label:
+    known = 0 if given.known_at is None else known_ns(given.known_at)
+    if given.key is None:
+        if not 0 < len(given.prediction_id) <= rows.LONGEST_ID:
+            raise InvalidInput(f"a prediction id has 1 to {rows.LONGEST_ID} characters")
+        return Label(given.prediction_id, given.value, now, "http", known_ns=known)
+    named = given.deployment or deployment
+    if not named or not given.key or given.prediction_id:
+        raise InvalidInput("expected a 'prediction_id', or a 'key' of one column or more and its 'deployment'")
+    if "" in given.key.values():
+        raise InvalidInput("a column of its 'key' has no value")
+    return Label("", given.value, now, "http", named, key_of(given.key), known)
 
 
 ACTIONS: dict[str, Callable[[Services, Target, bytes], Reply]] = {

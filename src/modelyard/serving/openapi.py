@@ -185,7 +185,7 @@ _ANSWERS: Mapping[Action, dict[str, Any]] = {
     "openapi": {"type": "object"},
 }
 _EXAMPLES: Mapping[Action, dict[str, Any]] = {
-    "labels": {"labels": [{"prediction_id": "4f1c0000a1", "value": "yes"}]},
+    "labels": {"labels": [{"prediction_id": "4f1c0000a1", "value": "yes", "known_at": "2026-03-01T06:00:00Z"}]},
     "repository index": {"ready": True},
 }
 _PREDICTION_ID = "Names the call: in the prediction log, in logs, and for labels."

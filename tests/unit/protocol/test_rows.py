@@ -34,6 +34,17 @@ def test_ids_and_outputs_are_taken_along() -> None:
     assert (call.row_ids, call.outputs) == (("a", "b"), ("predict",))
 
 
+@pytest.mark.parametrize("spelling", [{}, {"temp": float("nan")}])
+def test_keys_are_taken_beside_the_rows_and_may_not_be_inputs(spelling: dict[str, Any]) -> None:
+    """Both by the quick way and, where a value is spelled oddly, by the patient one."""
+    asked = {"rows": [ROW | spelling, ROW], "keys": [{"order": 7}, {"order": None}]}
+    assert ask(asked).frame.rows == 2
+    with pytest.raises(InvalidRequest, match="'keys' has 1 entries for 2 rows"):
+        ask(asked | {"keys": [{"order": 7}]})
+    with pytest.raises(InvalidRequest, match="'keys', row 1: 'temp' is an input"):
+        ask(asked | {"keys": [{"order": 7}, {"temp": 7}]})
+
+
 def changed(**change: Any) -> dict[str, Any]:
     return {**ROW, **change}
 

@@ -1,12 +1,15 @@
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelyard.domain.records import Label
+from modelyard.domain.records import Label, key_of
 from modelyard.errors import InvalidInput
-from modelyard.records.labels import parse_value, read_file
+from modelyard.records.batches import labels_in, written
+from modelyard.records.labels import FileForm, parse_value, read_file
 
 
 def csv(folder: Path, text: str) -> Path:
@@ -21,8 +24,12 @@ def parquet(folder: Path, **columns: object) -> Path:
     return path
 
 
-def values(path: Path, read_as: str = "auto") -> list[tuple[str, object]]:
-    return [(one.prediction_id, one.value) for one in read_file(path, 5, "test", read_as)]
+def labels(path: Path, form: FileForm | None = None) -> list[Label]:
+    return [label for payload in written(read_file(path, form), 5, "test") for label in labels_in(payload)]
+
+
+def values(path: Path, read_as: Any = "auto") -> list[tuple[str, object]]:
+    return [(one.prediction_id, one.value) for one in labels(path, FileForm(read_as=read_as))]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_values_are_read_by_their_look(text: str, value: object) -> None:
 def test_a_csv_file_is_read(tmp_path: Path) -> None:
     path = csv(tmp_path, 'who,value,prediction_id\nx,late,a1\ny,3,a2\nz,,a3\nz,"",a4\nz,"a, b\nc",007\n')
     assert values(path) == [("a1", "late"), ("a2", 3), ("a3", None), ("a4", ""), ("007", "a, b\nc")]
-    assert read_file(path, 5, "test")[0] == Label("a1", "late", 5, "test")
+    assert labels(path)[0] == Label("a1", "late", 5, "test")
 
 
 def test_a_csv_file_can_be_read_as_text(tmp_path: Path) -> None:
@@ -109,3 +116,57 @@ def test_a_file_that_is_not_there_or_is_something_else_is_refused(tmp_path: Path
 
 def test_a_file_without_rows_has_no_labels(tmp_path: Path) -> None:
     assert values(csv(tmp_path, "prediction_id,value\n")) == []
+
+
+KEYED = FileForm(deployment="delay", key=("flight", "day"))
+
+
+def test_a_file_can_name_rows_by_key_columns(tmp_path: Path) -> None:
+    found = labels(csv(tmp_path, 'day,flight,value\n2013-03-01,1545,late\n2013-03-02,"a ""b""",3\n'), KEYED)
+    assert found == [
+        Label("", "late", 5, "test", "delay", '{"day":"2013-03-01","flight":"1545"}'),
+        Label("", 3, 5, "test", "delay", '{"day":"2013-03-02","flight":"a \\"b\\""}'),
+    ]
+    assert [one.key for one in found] == [
+        key_of({"flight": 1545, "day": "2013-03-01"}),
+        key_of({"flight": 'a "b"', "day": "2013-03-02"}),
+    ]
+
+
+def test_numbers_in_keys_are_the_same_whatever_their_type(tmp_path: Path) -> None:
+    path = parquet(tmp_path, day=[1.0, 2.5], flight=pa.array([7, 8], pa.int8()), value=[True, None])
+    keys = [{"day": 1, "flight": 7}, {"day": 2.5, "flight": 8}]
+    assert [one.key for one in labels(path, KEYED)] == [key_of(key) for key in keys]
+    assert [one.value for one in labels(path, KEYED)] == [True, None]
+
+
+def test_a_part_of_a_key_may_not_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="'flight', row 1: a part of the key is missing"):
+        labels(csv(tmp_path, "day,flight,value\na,1,2\na,,2\n"), KEYED)
+    with pytest.raises(InvalidInput, match="'flight', row 0: a part of the key is missing"):
+        labels(parquet(tmp_path, day=["x"], flight=[float("nan")], value=[1]), KEYED)
+    with pytest.raises(InvalidInput, match="expected one column 'flight'"):
+        labels(csv(tmp_path, "day,value\na,1\n"), KEYED)
+
+
+def test_other_names_of_columns_can_be_given(tmp_path: Path) -> None:
+    path = csv(tmp_path, "order,paid,since\no1,1,2013-03-01T06:00:00Z\no2,0,\n")
+    form = FileForm(id_column="order", value="paid", known_at="since")
+    assert [(one.prediction_id, one.value, one.known_ns) for one in labels(path, form)] == [
+        ("o1", 1, 1362117600_000_000_000),
+        ("o2", 0, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["2013-03-01T06:00:00+00:00", datetime(2013, 3, 1, 6, tzinfo=UTC), datetime(2013, 3, 1, 6), 1362117600000],
+)
+def test_the_moment_when_a_label_became_known_is_kept(tmp_path: Path, moment: Any) -> None:
+    (found,) = labels(parquet(tmp_path, prediction_id=["a"], value=["x"], known_at=[moment]))
+    assert found.known_ns == 1362117600_000_000_000
+
+
+def test_a_moment_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"'known_at': expected a moment .* got 'soon'"):
+        labels(csv(tmp_path, "prediction_id,value,known_at\na,1,soon\n"))

@@ -9,6 +9,7 @@ import pytest
 
 from modelyard.errors import InvalidRequest
 from modelyard.records import cache, segments
+from modelyard.records.batches import table_of
 from modelyard.records.log import LabelLog, PredictionLog, read_labels
 from modelyard.records.query import Place, RecordDatabase, query
 from unit.records.samples import call, label, record
@@ -263,7 +264,7 @@ def test_every_way_to_read_is_allowed(tmp_path: Path, sql: str) -> None:
 def test_ids_are_found(tmp_path: Path) -> None:
     log(tmp_path, record("a1"), call("b", [{"x": 1}, {"x": 2}], [{"predict": 5}, {"predict": 6}]))
     with RecordDatabase(tmp_path) as database:
-        assert database.unknown_ids(["b-1", "zz", "a1", "zz", "b"]) == ["zz", "b"]
+        assert database.unknown(table_of(map(label, ["b-1", "zz", "a1", "zz", "b"]))) == ["zz", "b"]
         assert [place.row for place in database.places("a1")] == [0]
         assert [place.row for place in database.places("b-1")] == [1]
         assert [place.row for place in database.places("b")] == [None]

@@ -337,14 +337,29 @@ def test_labels_are_kept(app: Application, kept: Kept) -> None:
         ("a-0", "late", "http"),
         ("a-1", None, "http"),
     ]
+    since = {"known_at": "2013-03-01T06:00:00Z"}
+    by_key = [{"key": {"flight": 7.0, "carrier": "UA"}, "value": 1, **since}]
+    assert post(app, "/labels", {"deployment": "live", "labels": by_key}).json == {"accepted": 1}
+    (found,) = kept.labels[2:]
+    assert (found.deployment, found.key, found.prediction_id) == ("live", '{"carrier":"UA","flight":"7"}', "")
+    assert found.known_ns == 1362117600_000_000_000
+
+
+def test_labels_that_cannot_be_kept_are_refused(app: Application, kept: Kept) -> None:
     for bad in (
         {},
         {"labels": [{"prediction_id": ""}]},
         {"labels": [{"prediction_id": "", "value": 1}]},
+        {"labels": [{"key": {"flight": 7}, "value": 1}]},
+        {"labels": [{"key": {"flight": ""}, "value": 1}], "deployment": "live"},
+        {"labels": [{"key": {"flight": None}, "value": 1}], "deployment": "live"},
+        {"labels": [{"key": {}, "value": 1}], "deployment": "live"},
+        {"labels": [{"key": {"flight": 7}, "prediction_id": "a", "value": 1}], "deployment": "live"},
+        {"labels": [{"prediction_id": "a", "value": 1, "known_at": "soon"}]},
         {"labels": [{"prediction_id": "a", "value": [1]}]},
     ):
         assert post(app, "/labels", bad).status == 400
-    assert len(kept.labels) == 2
+    assert not kept.labels
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from modelyard.home import Home
 from modelyard.monitoring.performance.history import History, history
 from modelyard.monitoring.performance.metrics import chosen
 from modelyard.monitoring.performance.task import LABEL, Task
-from modelyard.records.query import RecordDatabase, literal, quoted
+from modelyard.records.query import RecordDatabase
+from modelyard.records.sqltext import literal, quoted
 from modelyard.registry import Registry
 
 __all__ = ["Stretch", "performance", "rows_of", "task_of", "view_of"]
