@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from modelyard.monitoring.computing import Computing
+from modelyard.monitoring.health import Health, Staleness
 from modelyard.monitoring.moving import Moving
 from modelyard.monitoring.watching import LabelledWatch, Watch
 
-WATCHES: tuple[Watch, ...] = (Moving(),)
+WATCHES: tuple[Watch, ...] = (
+    Moving(),
+    Health(),
+    Staleness(),
+    Computing(),
+)
 """Those that look at windows. The shares of all watches of both lists together are at most 1."""
 
 LABELLED: tuple[LabelledWatch, ...] = ()
