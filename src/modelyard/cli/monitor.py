@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli import performance
+from modelyard.cli import monitored, performance
 from modelyard.cli.alerts import alerts_app
 from modelyard.cli.output import Json, emit, out, reported_errors
 from modelyard.cli.receivers import receivers_app
@@ -18,6 +18,7 @@ monitor_app = typer.Typer(
     help="Compare tables with a reference: what moved, how sure that is, whether it matters.", no_args_is_help=True
 )
 app.add_typer(monitor_app, name="monitor")
+monitor_app.add_typer(monitored.app)
 monitor_app.add_typer(performance.app)
 monitor_app.add_typer(alerts_app)
 monitor_app.add_typer(receivers_app, name="receivers")

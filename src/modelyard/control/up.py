@@ -23,7 +23,7 @@ from modelyard.control.supervisor import Program, Supervisor
 from modelyard.errors import Conflict, PolicyDenied
 from modelyard.home import Home
 
-CONTROL, DATA = "control plane", "data plane"
+CONTROL, DATA, MONITOR = "control plane", "data plane", "monitor"
 
 _BACKLOG = 4096
 
@@ -89,7 +89,7 @@ def supervise(
         _listen(options.host, options.port, "--port", patience=5.0) as data,
     ):
         say = _announcer(home, ready)
-        Supervisor([_control(home, control), _data(home, options, control, data)], tell, say).run(stop)
+        Supervisor([_control(home, control), _data(home, options, control, data), _monitor(home)], tell, say).run(stop)
 
 
 def _announcer(home: Home, ready: Callable[[Running], None]) -> Callable[[dict[str, Announcement]], None]:
@@ -123,6 +123,13 @@ def _data(home: Home, options: Options, control: socket.socket, listener: socket
     keep = ["--announce", file, "--records", home.records, "--home", home.path, *options.serving]
     command = _python("modelyard.serving", *where, *keep)
     return Program(DATA, lambda _before: command, file, fds=(listener.fileno(),))
+
+
+def _monitor(home: Home) -> Program:
+    """The monitor, which listens nowhere."""
+    file = home.run / "monitor.json"
+    command = _python("modelyard.control.monitoring", "--home", home.path, "--announce", file)
+    return Program(MONITOR, lambda _before: command, file)
 
 
 def _python(module: str, *arguments: object) -> list[str]:

@@ -17,6 +17,7 @@ from modelyard.monitoring.effects import Effect, effect, grouped, share
 from modelyard.monitoring.facets import Facet, Margins, Questions, questions
 from modelyard.monitoring.reference import Reference, tallied
 from modelyard.monitoring.slots import Counts, NumberSlots, Slots, Tally
+from modelyard.monitoring.windows import Profile
 
 
 class Verdict(StrEnum):
@@ -194,6 +195,48 @@ def compare(
     )
 
 
+def compare_counts(
+    reference: Reference,
+    current: Profile,
+    *,
+    names: tuple[str, str] = ("reference", "current"),
+    level: float = 0.01,
+    margins: Margins | None = None,
+) -> Comparison:
+    """As `compare`, with rows that were counted before; columns that were not counted are told as removed.
+
+    >>> made = Reference.of_table({"n": [float(at % 50) for at in range(5000)]})
+    >>> compare_counts(made, made.profile({"n": [float(at % 50 + 10) for at in range(5000)]})).moved
+    ('n',)
+
+    Raises:
+        InvalidRequest: it was counted in slots of another reference.
+    """
+    if current.reference != reference.digest:
+        raise InvalidRequest("these rows were counted in slots of another reference; count them again with this one")
+    margins = margins or Margins()
+    there = {name: slots for name, slots in reference.slots.items() if name in current.columns}
+    asked = {name: questions(slots, slots.reference) for name, slots in there.items()}
+    ask = _Asking(reference, sum(len(each.facets) for each in asked.values()), level, margins, current.rows)
+    compared = [ask.counted(name, each, current.columns[name]) for name, each in asked.items()]
+    order = list(Verdict)
+    compared.sort(key=lambda each: (order.index(each.verdict), -_size(each)))
+    return Comparison(
+        reference=names[0],
+        current=names[1],
+        reference_rows=reference.rows,
+        rows=current.rows,
+        columns=tuple(compared),
+        added=(),
+        removed=tuple(name for name in reference.slots if name not in current.columns),
+        types_changed=(),
+        not_compared=reference.skipped,
+        level=level,
+        margins=margins,
+        noticed_from=noticed_from(current.rows, reference.rows, ask.number, level),
+    )
+
+
 def _size(column: ColumnComparison) -> float:
     return max((finding.difference for finding in column.findings), default=0.0)
 
@@ -225,6 +268,10 @@ class _Asking:
         if column.sort == "other":
             return ColumnComparison(name, Verdict.UNREADABLE, f"{was} before, {column.type} now")
         return self._compared(name, slots, asked, tally)
+
+    def counted(self, name: str, asked: Questions, tally: Tally) -> ColumnComparison:
+        """One column that was counted before."""
+        return self._compared(name, self._reference.slots[name], asked, tally)
 
     def _compared(self, name: str, slots: Slots, asked: Questions, tally: Tally) -> ColumnComparison:
         reference, current = slots.reference, tally.counts

@@ -89,7 +89,7 @@ def count(
 
 def event_ns(record: PredictionRecord) -> int:
     """The moment that a call is about: what its caller said, or when it came."""
-    return getattr(record, "event_ns", 0) or record.received_ns
+    return record.event_ns or record.received_ns
 
 
 def _of_version(records: Sequence[PredictionRecord], counted: Counted | None, seconds: float) -> dict[int, Part]:

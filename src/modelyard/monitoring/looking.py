@@ -188,15 +188,18 @@ def closed_until(newest: int, seconds: float, grace: float, now: float, *, live:
     return int((come - grace) // seconds * seconds)
 
 
-def steps(first: int, until: int, seconds: float, there: Iterable[int]) -> list[int]:
-    """When windows begin from `first` on that end by `until`: every regular one, and those that are there.
+def steps(first: int, until: int, seconds: float, there: Iterable[int], back: int = 0) -> list[int]:
+    """When windows begin from `first` on that end by `until`: those that are `there`, and regular ones between.
 
-    >>> steps(0, 7200, 3600.0, [1800])
-    [0, 1800, 3600]
+    Before `back` windows without any call are left out: nobody needs them of a year in which nothing was monitored.
+
+    >>> steps(0, 7200, 3600.0, [1800]), steps(0, 7200, 3600.0, [1800], back=3600)
+    ([0, 1800, 3600], [1800, 3600])
     """
     length = int(seconds)
-    regular = range(first // length * length, until - length + 1, length)
-    return sorted({each for each in regular if each >= first} | {each for each in there if first <= each < until})
+    start = max(first, back)
+    regular = range(-(-start // length) * length, until - length + 1, length)
+    return sorted({*regular, *(each for each in there if first <= each < until)})
 
 
 def say(line: str) -> None:

@@ -3,65 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import pytest
 
-from modelyard.domain.frame import Frame, Vector
-from modelyard.domain.profile import build
-from modelyard.domain.records import PredictionRecord
+from live_records import calls, hour, register
 from modelyard.home import Home
 from modelyard.monitoring.alerts import Alerts
 from modelyard.monitoring.monitor import Monitor
 from modelyard.monitoring.store import MonitorStore
-from modelyard.protocol import rows
-from modelyard.protocol.table import Source
-from modelyard.records.log import PredictionLog
 from modelyard.registry import Registry
-from small_bundles import SCHEMA, write_line
 
-START = datetime(2026, 3, 2, tzinfo=UTC)
 HOURS = 72
-
-
-def profile(draw: np.random.Generator) -> bytes:
-    x = draw.normal(size=3000)
-    return msgspec.json.encode(build(Frame({"x": Vector(x)}, len(x)), {"predict": 2 * x}, SCHEMA))
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with Registry.open(Home(tmp_path / "home")) as registry:
-        bundle = write_line(tmp_path / "line", "line", profile=profile(np.random.default_rng(1)))
-        registry.register(bundle)
+        register(registry, tmp_path)
         yield registry
-
-
-def calls(registry: Registry, hours: range, *, moved_from: int = 10**9, many: int = 30) -> None:
-    """`many` rows an hour, in calls of five; from an hour on, x is larger by one."""
-    draw = np.random.default_rng(hours.start)
-    digest = registry.version("line@1").digest
-    log = PredictionLog(registry.home.records)
-    for hour in hours:
-        for at in range(0, many, 5):
-            x = draw.normal(size=5) + (hour >= moved_from)
-            frame, moment = Frame({"x": Vector(x)}, 5), START + timedelta(hours=hour, minutes=at)
-            ns, name = int(moment.timestamp() * 1e9), f"{hour}-{at}"
-            answer = rows.write_response({"predict": 2 * x}, SCHEMA, Source("line", 1, name, 5))
-            log.append(
-                PredictionRecord(
-                    name, "live", "line", 1, digest, ns, 10**6, 200, "ok", "rows", 5,
-                    rows.write_request(frame, SCHEMA), answer,
-                )
-            )  # fmt: skip
-    log.close()
-
-
-def hour(at: int) -> datetime:
-    return START + timedelta(hours=at)
 
 
 def test_a_shift_is_alarmed_with_its_column_and_since_when(registry: Registry) -> None:
@@ -84,16 +44,16 @@ def test_a_steady_source_is_not_alarmed(registry: Registry) -> None:
 
 
 def test_hour_by_hour_and_begun_anew_it_says_the_same_as_at_once(registry: Registry, tmp_path: Path) -> None:
-    for at in range(0, 24, 6):
-        calls(registry, range(at, at + 6), moved_from=8)
-        for moment in range(at, at + 7):
+    for at in range(0, 16, 4):
+        calls(registry, range(at, at + 4), moved_from=4)
+        for moment in range(at, at + 5):
             Monitor(registry.home, registry).look(hour(moment))  # another process each time
     piecewise = MonitorStore(registry.database)
     with Registry.open(Home(tmp_path / "other")) as other:
-        other.register(write_line(tmp_path / "again", "line", profile=profile(np.random.default_rng(1))))
-        for at in range(0, 24, 6):
-            calls(other, range(at, at + 6), moved_from=8)
-        Monitor(other.home, other).look(hour(24))
+        register(other, tmp_path / "again")
+        for at in range(0, 16, 4):
+            calls(other, range(at, at + 4), moved_from=4)
+        Monitor(other.home, other).look(hour(16))
         at_once = MonitorStore(other.database)
         assert piecewise.windows("live") == at_once.windows("live")
         assert piecewise.states("live") == at_once.states("live")
