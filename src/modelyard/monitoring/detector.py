@@ -27,22 +27,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from modelyard.domain.frame import Array
 from modelyard.errors import InvalidRequest
+from modelyard.monitoring.asking import Asked
 from modelyard.monitoring.budget import Budget
-from modelyard.monitoring.facets import Facet, Margins, Questions, questions
+from modelyard.monitoring.evidence import Against
+from modelyard.monitoring.facets import Facet, Margins
 from modelyard.monitoring.reference import Reference
-from modelyard.monitoring.slots import Counts
 from modelyard.monitoring.windows import Profile
-
-_STEPS = np.array([0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
-"""How far alternatives are from what is still harmless, in log odds."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -60,10 +56,10 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What has been gathered since the last alarm: for each column the logarithms of all M (in seconds)."""
+    """What has been gathered since the last alarm: all M (in seconds) as bytes of floats; none is nothing yet."""
 
     reference: str
-    gathered: Mapping[str, tuple[float, ...]] = {}
+    gathered: bytes = b""
 
 
 class Suspect(msgspec.Struct, frozen=True):
@@ -82,40 +78,20 @@ class Verdict(msgspec.Struct, frozen=True):
     suspects: tuple[Suspect, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """What is computed once for a column: its questions, and two coefficients for each alternative that there is."""
-
-    asked: Questions
-    question: NDArray[np.intp]
-    inside: Array
-    outside: Array
-    log_weight: float
-
-    def log_ratios(self, counts: Counts) -> Array:
-        """Of each alternative against what is still harmless."""
-        x, n = self.asked.answers(counts)
-        found: Array = x[self.question] * self.inside + (n - x)[self.question] * self.outside
-        return found
-
-
 class Detector:
     """Decides about windows of one reference. Pure: what it gathers is handed in and handed back."""
 
     def __init__(self, reference: Reference, settings: Settings) -> None:
         self._reference = reference.digest
-        self._log_limit = math.log(settings.budget.seconds_each)
-        asked = {name: questions(slots, slots.reference) for name, slots in reference.slots.items()}
-        number = sum(len(each.facets) for each in asked.values())
-        weights = {name: max(0.0, settings.weights.get(name, 1.0)) for name in asked}
-        whole = sum(weights.values())
-        if asked and not whole > 0:
+        self._limit = settings.budget.seconds_each
+        named = {name: max(0.0, settings.weights.get(name, 1.0)) for name in reference.slots}
+        self.asked = Asked(reference)
+        whole = sum(named.values())
+        if named and not whole > 0:
             raise InvalidRequest("all columns have the weight 0; leave one with more")
-        self._watched = {
-            name: _watched(each, reference.slots[name].reference, number, settings, weights[name] / whole)
-            for name, each in asked.items()
-            if weights[name]
-        }
+        low, high = self.asked.likely(settings.certainty)
+        margin = np.array([settings.margins.of(facet) for facet in self.asked.facets])
+        self.against = Against(low - margin, high + margin, question_weights(self.asked, named), settings.grouped)
 
     def start(self) -> State:
         """Nothing gathered yet."""
@@ -124,62 +100,46 @@ class Detector:
     def step(self, state: State, window: Profile, seconds: float) -> tuple[State, Verdict]:
         """Take the next window in, which stands for so many `seconds`. Columns that it lacks stay as they were.
 
-        The seconds must not depend on what is in the window. An empty window adds time and no evidence.
+        The seconds must not depend on what is in the window. An empty window changes nothing.
 
         Raises:
             InvalidRequest: state or window belong to another reference.
         """
         if {state.reference, window.reference} != {self._reference}:
             raise InvalidRequest("the window was counted for another reference; start anew with this one")
-        log_time = math.log(seconds)
-        gathered: dict[str, Array] = {}
-        for name, watched in self._watched.items():
-            before = np.array(state.gathered[name]) if name in state.gathered else np.full(len(watched.inside), -np.inf)
-            ratios = watched.log_ratios(window.columns[name].counts) if name in window.columns else 0.0
-            gathered[name] = np.logaddexp(before, log_time) + ratios
-        parts = {
-            name: _log_sum(logs) - math.log(len(logs)) + self._watched[name].log_weight
-            for name, logs in gathered.items()
-            if len(logs)
-        }
-        reached = _log_sum(np.array(list(parts.values()))) if parts else -math.inf
-        alarm = reached >= self._log_limit
-        verdict = Verdict(alarm, math.exp(min(700.0, reached - self._log_limit)), self._suspects(parts, gathered))
-        kept = {} if alarm else {name: tuple(logs.tolist()) for name, logs in gathered.items()}
-        return State(self._reference, kept), verdict
+        before = unpacked(state.gathered, self.against.start())
+        x, n = self.asked.answers(self.asked.in_cells(window))
+        gathered = self.against.advance(before, x, n, seconds)
+        verdict = self._verdict(gathered)
+        return State(self._reference, b"" if verdict.alarm else gathered.tobytes()), verdict
 
-    def _suspects(self, parts: Mapping[str, float], gathered: Mapping[str, Array]) -> tuple[Suspect, ...]:
+    def _verdict(self, gathered: Array) -> Verdict:
+        parts = self.against.parts(gathered)
+        reached = float(parts.sum())
+        return Verdict(reached >= self._limit, reached / self._limit, tuple(self._suspects(parts, reached)))
+
+    def _suspects(self, parts: Array, reached: float) -> list[Suspect]:
         """Columns that alone have a hundredth of what an alarm needs, or of all there is."""
-        whole = _log_sum(np.array(list(parts.values()))) if parts else 0.0
-        limit = max(whole, self._log_limit) - math.log(100)
-        found = []
-        for name, part in sorted(parts.items(), key=lambda item: (-item[1], item[0])):
-            if part >= limit:
-                watched = self._watched[name]
-                best = int(watched.question[int(np.argmax(gathered[name]))])
-                found.append(Suspect(name, watched.asked.facets[best], math.exp(part - whole)))
-        return tuple(found)
+        columns = self.asked.per_column(parts)
+        limit = max(reached, self._limit) / 100
+        order = sorted(np.flatnonzero(columns >= limit).tolist(), key=lambda at: (-columns[at], self.asked.columns[at]))
+        return [Suspect(self.asked.columns[at], self._facet(parts, at), float(columns[at] / reached)) for at in order]
+
+    def _facet(self, parts: Array, column: int) -> Facet:
+        first, last = self.asked.first[column], self.asked.first[column + 1]
+        return self.asked.facets[int(first + np.argmax(parts[first:last]))]
 
 
-def _watched(asked: Questions, reference: Counts, number: int, settings: Settings, weight: float) -> _Watched:
-    error = math.log(2 * max(number, 1) / (1 - settings.certainty))
-    low, high = asked.likely(reference, error)
-    margin = np.array([settings.margins.of(facet) for facet in asked.facets])
-    ends, sides, question = [], [], []
-    for at, (least, most) in enumerate(zip(low - margin, high + margin, strict=True)):
-        for end, side in ((most, 1.0), (least, -1.0)):
-            if 0.0 < end < 1.0:
-                ends += [end] * len(_STEPS)
-                sides += (side * _STEPS).tolist()
-                question += [at] * len(_STEPS)
-    harmless = np.array(ends)
-    odds = np.log(harmless) - np.log1p(-harmless) + np.array(sides)
-    other = 1.0 / (1.0 + np.exp(-odds))
-    inside = (np.log(other) - np.log(harmless)) / settings.grouped
-    outside = (np.log1p(-other) - np.log1p(-harmless)) / settings.grouped
-    return _Watched(asked, np.array(question, dtype=np.intp), inside, outside, math.log(weight))
+def question_weights(asked: Asked, weights: Mapping[str, float]) -> Array:
+    """A weight for each question; a column's is shared out evenly, all of them together have 1."""
+    columns = np.array([weights.get(name, 1.0) for name in asked.columns])
+    numbers = np.diff(asked.first)
+    each: Array = (columns / max(float(columns.sum()), math.ulp(0.0)) / np.maximum(numbers, 1))[asked.column_of]
+    return each
 
 
-def _log_sum(logs: Array) -> float:
-    top = float(logs.max()) if len(logs) else -math.inf
-    return top if math.isinf(top) else top + math.log(float(np.exp(logs - top).sum()))
+def unpacked(raw: bytes, empty: Array) -> Array:
+    """What was gathered, from its bytes; what is of another form (of an earlier release) counts as nothing."""
+    if len(raw) != empty.nbytes:
+        return empty
+    return np.frombuffer(raw, dtype=np.float64).reshape(empty.shape)
