@@ -15,6 +15,7 @@ from modelyard.monitoring.alerts.alert import Silence, What
 from modelyard.monitoring.alerts.deliveries import deliveries
 from modelyard.monitoring.alerts.outbox import LEASE, MOST_WAITING, Outbox
 from modelyard.monitoring.alerts.receivers import Form, Receiver, Receivers
+from modelyard.monitoring.store import MonitorStore
 from modelyard.registry.database import Database
 from unit.monitoring.alert_looks import NOW, found, look
 
@@ -83,6 +84,28 @@ def test_resolved_by_hand(database: Database) -> None:
     assert alerts.resolve(1, "ann", "repaired", NOW).state is State.RESOLVED
     assert waiting(database, "log") == [(1, What.RESOLVED)]
     assert alerts.take([look(1, found())], NOW)[0].times == 2
+
+
+def test_an_alert_that_begins_knows_what_the_estimate_said_last(database: Database) -> None:
+    window = NOW - timedelta(hours=1)
+    said = [
+        found("accuracy", "estimate.accuracy", sure=False, said=words, version=version, window=window)
+        for words, version in (("0.71, 0.78 before", "m@1"), ("0.9", "m@2"))
+    ]
+    MonitorStore(database).keep("flights", [], {}, said, (0, 1))
+    Alerts(database).take([look(0, found())], NOW)
+    owed = Outbox(database).take("log", NOW)
+    assert owed is not None
+    assert owed.message.alert.loss == "accuracy: 0.71, 0.78 before"
+
+
+def test_what_is_sent_is_what_is_known_by_then(database: Database) -> None:
+    alerts = Alerts(database)
+    alerts.take([look(0, found())], NOW)
+    alerts.take([look(1, found("auc", "performance.auc", beyond=0.1, said="0.61"), looked=("performance",))], NOW)
+    owed = Outbox(database).take("log", NOW)
+    assert owed is not None
+    assert (owed.message.what, owed.message.alert.loss) == (What.FIRING, "auc: 0.61")
 
 
 def test_silences(database: Database) -> None:

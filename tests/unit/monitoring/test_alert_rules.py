@@ -3,13 +3,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from modelyard.monitoring.alerts import Alert, Look, Policy, State, rules
 from modelyard.monitoring.alerts.alert import Silence, What
+from modelyard.monitoring.moving import Moving
+from modelyard.monitoring.reference import Reference
+from modelyard.monitoring.settings import Settings
 from unit.monitoring.alert_looks import NOW, found, hour, look
+from unit.monitoring.test_watching import _snapshot
 
 POLICY = Policy(quiet=3)
 Known = dict[int, Alert]
@@ -56,12 +61,42 @@ def test_neither_evidence_nor_effect_alone_opens_one() -> None:
 
 
 def test_it_is_over_after_quiet_windows_in_a_row() -> None:
-    known, events = story(look(0, found()), look(1), look(2), look(3, found()), look(4), look(5), look(6), look(7))
+    known, events = story(look(0, found()), look(1), look(2), look(3, found()), *(look(at) for at in range(4, 11)))
     assert [step for steps in events for step in steps if step] == [("opened",), ("resolved",)]
     assert known[1].state is State.RESOLVED
     assert known[1].resolved is not None
-    assert known[1].resolved.why == "not found in 3 windows in a row"
+    assert known[1].resolved.why == "not found in 6 windows in a row"  # twice as long as it was away before
     assert known[1].last == hour(3)
+
+
+def test_what_took_long_to_notice_has_to_be_gone_for_long() -> None:
+    known, _ = story(look(0, found(since=hour(-10))), *(look(at) for at in range(1, 40)))
+    assert known[1].state is State.FIRING
+    taken(known, look(40))
+    assert known[1].state is State.RESOLVED
+
+
+def test_a_small_change_that_goes_on_is_one_alert_though_evidence_begins_anew_after_each_alarm() -> None:
+    draw = np.random.default_rng(1)
+    reference = Reference.of_table({"n": draw.normal(size=5000)})
+    watch, known, alarms = Moving(), {}, 0  # type: tuple[Moving, Known, int]
+    settings = Settings().with_share(watch.share)
+    state = watch.start(reference, settings)
+    events: list[tuple[str, ...]] = []
+    for at in range(200 + 24 * 7 + 10):
+        values = draw.normal(0.4 if at < 200 else 0.0, size=50).tolist()
+        state, findings = watch.look(state, _snapshot(reference, at, values, settings))
+        alarms += any(finding.alarm for finding in findings)
+        events += taken(known, look(at, *findings, looked=("drift",)))
+    assert alarms >= 3
+    assert [name for step in events for name in step] == ["opened", "resolved"]
+
+
+def test_what_labels_say_later_is_added_to_alerts_of_the_data() -> None:
+    known, _ = story(look(0, found()))
+    estimate = found("accuracy", "estimate.accuracy", sure=False, said="accuracy: 0.71 expected, 0.78 before")
+    assert taken(known, look(1, estimate, looked=("estimate",))) == [()]
+    assert known[1].loss == "accuracy: 0.71 expected, 0.78 before"
 
 
 def test_what_hovers_at_its_margin_is_not_over() -> None:
@@ -91,12 +126,12 @@ def test_looks_of_the_past_do_not_bring_back_what_is_over() -> None:
 
 def test_what_comes_again_soon_is_the_same_alert_and_ends_later() -> None:
     known, events = story(
-        look(0, found()), look(1), look(2), look(3), look(4, found()), *(look(5 + at) for at in range(6))
+        look(0, found()), look(1), look(2), look(3), look(4, found()), *(look(5 + at) for at in range(8))
     )
     assert [name for steps in events for step in steps for name in step] == ["opened", "resolved", "again", "resolved"]
     assert (len(known), known[1].times) == (1, 2)
     assert known[1].resolved is not None
-    assert known[1].resolved.why == "not found in 6 windows in a row"
+    assert known[1].resolved.why == "not found in 8 windows in a row"
 
 
 def test_what_comes_again_later_is_another_alert() -> None:

@@ -43,6 +43,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     quiet: int = 3
     """An alert is over after so many windows in a row without it; twice as many each time it has come again."""
     most_quiet: int = 24
+    doubt: float = 4.0
+    """What took long to notice has to be gone for so many times as long before it is over."""
+    patience: timedelta = timedelta(days=7)
+    """But no longer than this."""
     clear: float = 0.8
     """A window is quiet where the effect is below this part of its margin: what hovers at the margin is not over."""
     again: timedelta = timedelta(days=1)
@@ -105,6 +109,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     looked: datetime
     quiet: int = 0
     """Windows in a row, up to `looked`, in which it was looked for and not found."""
+    delay: timedelta = timedelta(0)
+    """How long evidence took to gather, at its longest: from when it began until it was noticed, or between two times
+    that it was found, halved."""
     details: Mapping[str, Any] = {}
 
     @property

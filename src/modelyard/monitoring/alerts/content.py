@@ -43,6 +43,8 @@ def _lines(message: Message) -> Iterator[str]:
     yield clean(f"{about}; {alert.version or 'the whole deployment'}, since {moment(alert.since)}")
     if alert.loss:
         yield clean(f"what it costs: {alert.loss}")
+    if alert.acknowledged is not None:
+        yield clean(f"acknowledged by {alert.acknowledged.by}: {alert.acknowledged.why}".rstrip(": "))
     if alert.resolved is not None:
         by = f"{alert.resolved.by}: " if alert.resolved.by else ""
         yield clean(f"over: {by}{alert.resolved.why}")

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from modelyard.monitoring.alerts.alert import Alert, What
-from modelyard.registry.alert_tables import alert_counts, alert_messages
+from modelyard.registry.alert_tables import alert_counts, alert_messages, alerts
 from modelyard.registry.database import Database
 
 LEASE = timedelta(seconds=60)
@@ -47,6 +47,7 @@ class Owed:
     message: Message
 
 
+_ALERTS = msgspec.msgpack.Decoder(Alert)
 _MESSAGES = msgspec.msgpack.Decoder(Message)
 
 
@@ -121,7 +122,11 @@ class Outbox:
                 return None
             held = update(alert_messages).where(alert_messages.c.id == row.id)
             connection.execute(held.values(due=now + LEASE, attempts=row.attempts + 1, changed=now))
-        return Owed(row.id, receiver, row.attempts + 1, _MESSAGES.decode(row.document))
+            newest = connection.execute(select(alerts.c.document).where(alerts.c.id == row.alert)).scalar()
+        message = _MESSAGES.decode(row.document)
+        if newest is not None:  # what is known of it by now, such as what it costs
+            message = msgspec.structs.replace(message, alert=_ALERTS.decode(newest))
+        return Owed(row.id, receiver, row.attempts + 1, message)
 
     def sent(self, owed: Owed, now: datetime) -> None:
         """The receiver has taken it."""

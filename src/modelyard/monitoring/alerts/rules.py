@@ -71,9 +71,11 @@ def after(known: Sequence[Alert], look: Look, policy: Policy, now: datetime) -> 
             own += [key for key, found in bad.items() if key not in own and cause(found) == alert.cause]
         found = {key: bad.pop(key) for key in own}
         changes.append(_carried_on(alert, found, lingering, look, policy, now))
+    changes = [change for change in changes if change.alert not in known]
+    changes += _with_loss(mine, changes, look)
     changes += _opened(bad.values(), look, now)
     changes += _forgotten(known, look, policy, now)
-    return [change for change in changes if change.alert not in known]
+    return changes
 
 
 def _looked(alert: Alert) -> datetime:
@@ -98,7 +100,9 @@ def _carried_on(
         if look.window <= part.looked or (not look.covers(part.watch) and key not in found):
             continue
         if key in found:
-            parts[key] = replace(_part(found[key], look), first=part.first)
+            seen = _part(found[key], look)
+            delay = max(part.delay, seen.delay, (seen.last - part.last) / 2)
+            parts[key] = replace(seen, first=part.first, delay=delay)
         else:
             parts[key] = replace(part, looked=look.window, quiet=0 if key in lingering else part.quiet + 1)
     again = not alert.open
@@ -108,12 +112,20 @@ def _carried_on(
         state = State.ACKNOWLEDGED if alert.acknowledged else State.FIRING
         alert = replace(alert, state=state, resolved=None, times=alert.times + 1)
         events.append("again")
-    wanted = quiet_windows(alert.times, policy)
-    if all(part.quiet >= wanted for part in alert.parts):
-        said = Said("", f"not found in {wanted} windows in a row", now)
+    if all(_is_over(part, quiet_windows(alert.times, policy), policy) for part in alert.parts):
+        said = Said("", f"not found in {min(part.quiet for part in alert.parts)} windows in a row", now)
         alert = replace(alert, state=State.RESOLVED, resolved=said)
         events.append("resolved")
     return Change(alert, tuple(dict.fromkeys(events)))
+
+
+def _is_over(part: Part, wanted: int, policy: Policy) -> bool:
+    """Whether a part has been quiet for so many windows, and long enough in view of how long it took to notice.
+
+    Evidence of a small change takes time to gather, and after an alarm it gathers anew: until it could have, that
+    nothing is found does not mean that nothing is there.
+    """
+    return part.quiet >= wanted and part.looked - part.last >= min(part.delay * policy.doubt, policy.patience)
 
 
 def quiet_windows(times: int, policy: Policy) -> int:
@@ -169,6 +181,7 @@ def _part(found: Finding, look: Look) -> Part:
         first=look.window,
         last=look.window,
         looked=look.window,
+        delay=max(look.window - (found.since or look.window), timedelta(0)),
         details=found.details,
     )
 
@@ -185,14 +198,30 @@ def _ranked(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(part if place < WITH_DETAILS else replace(part, details={}) for place, part in enumerate(first))
 
 
+def _with_loss(mine: Sequence[Alert], changes: Sequence[Change], look: Look) -> Iterator[Change]:
+    """What labels or the estimate say now, for the alerts that go on and are not changed by the look otherwise."""
+    said, changed = _loss(look), {change.alert.id for change in changes}
+    for alert in mine:
+        if said and alert.open and alert.id not in changed and said != alert.loss:
+            yield Change(replace(alert, loss=said))
+
+
 def _loss(look: Look) -> str:
-    """What the labels, or without them the estimate, say of this window."""
+    return loss(look.findings)
+
+
+def loss(findings: Sequence[Finding]) -> str:
+    """What labels, or without them the estimate, say that it costs; empty where they say nothing."""
     for kind in (Kind.PERFORMANCE, Kind.ESTIMATE):
-        of_kind = [found for found in look.findings if found.kind is kind]
+        of_kind = [found for found in findings if found.kind is kind]
         if of_kind:
-            worst = max(of_kind, key=_rank)
-            return f"{worst.subject}: {worst.said}" if worst.subject else worst.said
+            return _about(max(of_kind, key=_rank))
     return ""
+
+
+def _about(found: Finding) -> str:
+    is_named = not found.subject or found.said.startswith(found.subject)
+    return found.said if is_named else f"{found.subject}: {found.said}"
 
 
 def is_silenced(alert: Alert, silences: Iterable[Silence], now: datetime) -> bool:

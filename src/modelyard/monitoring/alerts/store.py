@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from modelyard.errors import AlertNotFound, InvalidRequest, NotFound
 from modelyard.monitoring.alerts import outbox, receivers, rules
 from modelyard.monitoring.alerts.alert import Alert, Look, Policy, Silence, State
+from modelyard.monitoring.alerts.costs import known_loss
 from modelyard.registry.alert_tables import alert_events, alert_silences, alerts
 from modelyard.registry.database import Database
 
@@ -57,7 +58,7 @@ class Alerts:
             for look in sorted(looks, key=lambda look: look.window):
                 known = _known(connection, look, policy)
                 for change in rules.after(known, look, policy, now):
-                    alert = _save(connection, change.alert)
+                    alert = _save(connection, _with_loss(connection, change.alert))
                     for what in change.events:
                         said = alert.resolved if what == "resolved" else None
                         _happened(connection, alert, Event(now, what, "", said.why if said else ""))
@@ -178,6 +179,12 @@ def _known(connection: Connection, look: Look, policy: Policy) -> list[Alert]:
     recent = (alerts.c.state == State.RESOLVED.value) & (alerts.c.last >= look.window - policy.again)
     found = mine.where(alerts.c.state.in_(_OPEN) | recent)
     return [_ALERTS.decode(document) for document in connection.execute(found).scalars()]
+
+
+def _with_loss(connection: Connection, alert: Alert) -> Alert:
+    if alert.id or alert.loss:
+        return alert
+    return replace(alert, loss=known_loss(connection, alert.deployment, alert.version))
 
 
 def _save(connection: Connection, alert: Alert) -> Alert:
