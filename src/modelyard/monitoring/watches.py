@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelyard.monitoring.computing import Computing
 from modelyard.monitoring.health import Health, Staleness
 from modelyard.monitoring.moving import Moving
+from modelyard.monitoring.performance.watch import Performance
 from modelyard.monitoring.watching import LabelledWatch, Watch
 
 WATCHES: tuple[Watch, ...] = (
@@ -15,5 +16,5 @@ WATCHES: tuple[Watch, ...] = (
 )
 """Those that look at windows. The shares of all watches of both lists together are at most 1."""
 
-LABELLED: tuple[LabelledWatch, ...] = ()
+LABELLED: tuple[LabelledWatch, ...] = (Performance(),)
 """Those that look at rows and labels."""

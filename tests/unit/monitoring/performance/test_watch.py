@@ -1,0 +1,199 @@
+"""The watch of performance: silent where nothing became worse; soon, and with its slice, where it did."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from modelyard.monitoring.findings import Finding
+from modelyard.monitoring.performance.watch import Performance, State
+from modelyard.monitoring.reference import Reference
+from modelyard.monitoring.settings import Settings
+from modelyard.monitoring.watching import Facts
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+HOUR_US = 3_600_000_000
+WATCH = Performance()
+CLASSES = ("predict", "predict_proba[no]", "predict_proba[yes]")
+
+Harder = Callable[[dict[str, Any], np.ndarray], np.ndarray]
+
+
+def stream(rng: np.random.Generator, hours: int, a_day: int, harder: Harder | None = None) -> pa.Table:
+    """Answers of two classes, as sure as they are right; of their truth the part that `harder` says is drawn anew."""
+    rows = hours * a_day // 24
+    moments = START.timestamp() * 1e6 + np.sort(rng.uniform(0, hours * HOUR_US, rows))
+    columns: dict[str, Any] = {"shop": rng.choice(list("abcde"), rows), "size": rng.normal(size=rows)}
+    said = rng.beta(0.6, 0.6, rows)
+    truth = rng.random(rows) < said
+    if harder is not None:
+        anew = rng.random(rows) < harder(columns, (moments - moments[0]) / HOUR_US)
+        truth = np.where(anew, rng.random(rows) < 0.5, truth)
+    words = np.array(["no", "yes"])
+    columns |= {"event_time": moments.astype("datetime64[us]"), "predict": words[(said > 0.5) * 1]}
+    columns |= {"predict_proba_no": 1 - said, "predict_proba_yes": said, "label": words[truth * 1]}
+    columns["labelled_at"] = (moments + 0.5 * HOUR_US).astype("datetime64[us]")
+    return pa.table(columns)
+
+
+def facts(table: pa.Table, hours: float, settings: Settings, **changes: Any) -> Facts:
+    reference = Reference.of_table({name: table[name].to_pandas() for name in ("shop", "size")})
+    now = START + timedelta(hours=hours)
+    told: dict[str, Any] = {"task": "classification", "classes": ("no", "yes"), "outputs": CLASSES} | changes
+    return Facts(
+        deployment="shop",
+        version="shop@1",
+        began=START,
+        ended=now,
+        now=now,
+        reference=reference,
+        settings=settings,
+        **told,
+    )
+
+
+def looked(
+    table: pa.Table, hours: int, settings: Settings, every: int = 12, **changes: Any
+) -> tuple[State, list[tuple[int, Finding]]]:
+    """What is found by looking every so many hours, with only those labels that have come."""
+    about = facts(table, hours, settings, **changes)
+    state, found = WATCH.start(about.reference, settings), []
+    moments, known = (table[name].to_numpy().astype(np.int64) for name in ("event_time", "labelled_at"))
+    at = table.column_names.index("label")
+    for hour in range(every, hours + 1, every):
+        until = START.timestamp() * 1e6 + hour * HOUR_US
+        there = int(np.searchsorted(moments, until))
+        labels = pa.array(table["label"].to_numpy()[:there], mask=known[:there] > until)
+        part = table.slice(0, there).set_column(at, "label", labels)
+        now = START + timedelta(hours=hour)
+        state, findings = WATCH.look(state, part, replace(about, now=now, ended=now))
+        found += [(hour, each) for each in findings]
+    return state, found
+
+
+def alarms(found: list[tuple[int, Finding]]) -> list[tuple[int, Finding]]:
+    return [(hour, each) for hour, each in found if each.alarm]
+
+
+def test_a_steady_source_is_silent_and_one_alarm_a_day_is_more_than_it_takes() -> None:
+    """With no margin and one a day allowed to this watch alone, over all metrics and slices."""
+    settings = Settings(false_alarms="1 per day", harm=1e-9)
+    hours = 24 * 25
+    many = []
+    for seed in range(3):
+        state, found = looked(stream(np.random.default_rng(seed), hours, 2400), hours, settings, every=24)
+        assert state.baseline is not None
+        assert len(state.baseline.streams) > 12
+        many.append(len(alarms(found)))
+    assert sum(many) <= 3 * 22
+
+
+def test_hours_that_are_always_harder_make_whole_days_the_step_and_no_alarm() -> None:
+    def evening(_: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.where(hour % 24 >= 18, 0.6, 0.0)
+
+    hours = 24 * 30
+    state, found = looked(stream(np.random.default_rng(5), hours, 2400, evening), hours, Settings(), every=24)
+    assert state.baseline is not None
+    assert state.baseline.step == 86_400
+    assert not alarms(found)
+
+
+def test_a_change_is_alarmed_soon_with_its_size_and_since_when() -> None:
+    def later(_: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.where(hour >= 300, 0.4, 0.0)
+
+    state, found = looked(stream(np.random.default_rng(6), 360, 2400, later), 360, Settings(harm=0.01))
+    assert state.baseline is not None
+    first, alarm = alarms(found)[0]
+    assert 300 < first <= 330
+    assert alarm.details["now"] < alarm.details["was"]
+    assert alarm.since is not None
+    assert abs((alarm.since - START).total_seconds() / 3600 - 300) < 24
+    assert {each.watch for _, each in alarms(found)} >= {
+        "performance.errors",
+        "performance.accuracy",
+        "performance.brier",
+    }
+
+
+def test_the_slice_that_became_worse_is_found_by_itself_and_sooner_when_declared() -> None:
+    def one_shop(columns: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.where((hour >= 300) & (columns["shop"] == "c"), 0.9, 0.0)
+
+    table = stream(np.random.default_rng(7), 480, 2400, one_shop)
+    _, found = looked(table, 480, Settings())
+    of_slices = [each for _, each in alarms(found) if each.slice]
+    assert {each.slice for each in of_slices} == {"shop = 'c'"}
+    assert "accuracy where shop = 'c'" in of_slices[0].said
+    state, _ = looked(table.slice(0, 30_000), 300, Settings(slices=("shop",)))
+    assert state.baseline is not None
+    weights = {each.slice: each.weight for each in state.baseline.streams}
+    assert weights["shop = 'c'"] == pytest.approx(0.1 / 6)
+    assert sum(weights.values()) < 1
+
+
+def test_labels_that_stay_away_are_told() -> None:
+    table = stream(np.random.default_rng(8), 400, 2400)
+    late = (table["event_time"].to_numpy().astype(np.int64) - START.timestamp() * 1e6 > 300 * HOUR_US) & (
+        np.random.default_rng(9).random(len(table)) < 0.3
+    )
+    known = table["labelled_at"].to_numpy() + np.where(late, np.timedelta64(900, "h"), np.timedelta64(0, "h"))
+    _, found = looked(
+        table.set_column(table.column_names.index("labelled_at"), "labelled_at", pa.array(known)), 400, Settings()
+    )
+    assert {each.watch for _, each in alarms(found)} == {"performance.coverage"}
+    assert "of 1,160 rows have one in time, 100.0% at first" in alarms(found)[-1][1].said
+
+
+def test_labels_written_otherwise_are_told_and_are_no_errors() -> None:
+    table = stream(np.random.default_rng(10), 240, 2400)
+    labels = np.array(table["label"].to_pylist(), dtype=object)
+    labels[-500:] = "YES"
+    _, found = looked(table.set_column(table.column_names.index("label"), "label", pa.array(labels)), 240, Settings())
+    assert {each.watch for _, each in alarms(found)} <= {"performance.labels", "performance.coverage"}
+    assert "'YES'" in alarms(found)[-1][1].said or "'YES'" in alarms(found)[0][1].said
+
+
+@pytest.mark.parametrize("what", ["scale", "shift"])
+def test_numbers_that_are_further_off(what: str) -> None:
+    rng = np.random.default_rng(11)
+    rows, hours = 40_000, 400
+    moments = START.timestamp() * 1e6 + np.sort(rng.uniform(0, hours * HOUR_US, rows))
+    late = moments > START.timestamp() * 1e6 + 300 * HOUR_US
+    errors = rng.standard_t(5, rows) * np.where(late & (what == "scale"), 1.3, 1.0) + late * (what == "shift") * 0.3
+    truth = rng.normal(100, 10, rows)
+    times = moments.astype("datetime64[us]")
+    columns = {"event_time": times, "predict": truth + errors, "label": truth, "labelled_at": times}
+    table = pa.table(columns | {"shop": rng.choice(list("ab"), rows), "size": rng.normal(size=rows)})
+    _, found = looked(table, hours, Settings(), task="regression", classes=(), outputs=("predict",))
+    told = {each.watch for _, each in alarms(found)}
+    assert ("performance.bias" if what == "shift" else "performance.mae") in told
+    assert all(hour > 300 for hour, _ in alarms(found))
+
+
+def test_rows_are_taken_once_however_often_and_late_it_is_looked_and_the_state_can_be_stored() -> None:
+    table = stream(np.random.default_rng(12), 300, 2400)
+    states = []
+    for every in (12, 60):
+        state, _ = looked(table, 300, Settings(), every=every)
+        states.append(state)
+    assert states[0].taken == states[1].taken
+    one, other = (np.array([each.logs for each in state.gathered]) for state in states)
+    assert states[0].baseline == states[1].baseline
+    np.testing.assert_allclose(one, other)
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(states[0]), type=State)
+    about = facts(table, 300, Settings())
+    assert WATCH.look(again, table, about) == WATCH.look(states[0], table, about)
+
+
+def test_too_few_rows_are_waited_for() -> None:
+    table = stream(np.random.default_rng(13), 100, 100)
+    state, found = looked(table, 100, Settings())
+    assert state == State()
+    assert not found
