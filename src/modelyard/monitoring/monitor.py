@@ -25,6 +25,9 @@ from modelyard.registry import Registry
 AT_ONCE = 48
 """So many windows are looked at before what came of it is kept."""
 
+AHEAD = 86_400.0
+"""What claims to be about a time further ahead than this must not close the windows of now."""
+
 _BACK = 2 * 86_400
 """Calls that come so many seconds late are still added to the windows they belong to."""
 
@@ -56,9 +59,13 @@ class Monitor:
         moment = (now or datetime.now(UTC)).timestamp()
         passed = Passed()
         self.source.refresh()
-        for name in self.source.deployments():
+        newest = {name: self.source.newest(name, moment + AHEAD) for name in self.source.deployments()}
+        # Read once more: a window that the first reading shows to be over is whole in the second, whichever of
+        # several writers' files was read before which.
+        self.source.refresh()
+        for name, come in newest.items():
             try:
-                self._look_at(name, moment, passed)
+                self._look_at(name, come, moment, passed)
             except Conflict as error:
                 self.tell(str(error))
                 self._deployments.pop(name, None)
@@ -77,12 +84,12 @@ class Monitor:
             for look in looks
         )
 
-    def _look_at(self, name: str, now: float, passed: Passed) -> None:
+    def _look_at(self, name: str, come: int, now: float, passed: Passed) -> None:
         settings = self.store.settings(name)
         there = self._deployments.get(name)
         if there is None or there.settings != settings:
             there = self._deployments[name] = _Deployment(name, settings, self)
-        there.look(now, passed)
+        there.look(come, now, passed)
 
 
 class _Deployment:
@@ -100,19 +107,16 @@ class _Deployment:
         for digest in sorted({digest for digest, _ in self._gathered if digest}):
             self._watch(digest)
 
-    def look(self, now: float, passed: Passed) -> None:
-        """Add up what has come, and look at the windows that have closed."""
+    def look(self, newest: int, now: float, passed: Passed) -> None:
+        """Add up what has come, and look at the windows that have closed; event time has come to `newest`."""
         windows = self._windows(max(0, self._reached - _BACK))
         if not windows:
             return
-        # What claims to be about a later day than tomorrow must not close the windows of today.
-        newest = max((began for began, _ in windows if began <= now + 86_400), default=0)
         live = not any(window.calls.late for (began, _), window in windows.items() if began == newest)
         until = closed_until(newest, self.settings.window, self.settings.grace, now, live=live)
         first = self._reached or min(began for began, _ in windows)
-        starts = steps(
-            max(first, until - int(self.settings.lookback)), until, self.settings.window, [b for b, _ in windows]
-        )
+        there = [began for began, _ in windows]
+        starts = steps(first, until, self.settings.window, there, until - int(self.settings.lookback))
         self._keep_late(windows)
         for at in range(0, len(starts), AT_ONCE):
             self._step(starts[at : at + AT_ONCE], windows, passed)

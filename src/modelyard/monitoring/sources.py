@@ -40,8 +40,18 @@ class PartSource:
         """Those that have calls."""
         return sorted(name for name in pc.unique(self._table["deployment"]).to_pylist() if name)
 
+    def newest(self, deployment: str, until: float) -> int:
+        """When the newest window of a deployment began that began before `until` (seconds since 1970); 0: none."""
+        mine = pc.and_(pc.equal(self._table["deployment"], deployment), pc.less(self._table["window"], _moment(until)))
+        found = pc.max(self._table.filter(mine)["window"]).as_py()
+        return 0 if found is None else int(found.replace(tzinfo=UTC).timestamp())
+
     def parts(self, deployment: str, since: int = 0) -> dict[Place, Part]:
         """All windows of a deployment that begin from `since` (seconds since 1970) on, each added up."""
-        start = pa.scalar(datetime.fromtimestamp(since, UTC).replace(tzinfo=None), pa.timestamp("us"))
+        start = _moment(since)
         mine = pc.and_(pc.equal(self._table["deployment"], deployment), pc.greater_equal(self._table["window"], start))
         return merged(self._table.filter(mine).to_pylist())
+
+
+def _moment(seconds: float) -> Any:
+    return pa.scalar(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None), pa.timestamp("us"))
