@@ -21,7 +21,7 @@ from modelyard.monitoring.windows import Profile
 
 Tell = Callable[[str], None]
 
-_OPEN = 2048
+_OPEN = 512
 """So many windows at most are held as arrays."""
 
 
@@ -147,6 +147,7 @@ class Watching:
                 settings=settings,
                 made=self.known.made,
                 outputs=self.known.outputs,
+                influence=self.known.influence,
             )
             try:
                 state = self.states.get(watch.name)

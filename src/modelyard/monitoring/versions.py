@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import select
 
+from modelyard.bundle.layout import Bundle
 from modelyard.domain.schema import Schema
 from modelyard.errors import ModelyardError
 from modelyard.monitoring.counting import Counted
+from modelyard.monitoring.influence import influence
 from modelyard.registry import Registry
 from modelyard.registry.tables import versions as versions_table
 
@@ -22,6 +24,8 @@ class Known:
     ref: str
     counted: Counted
     made: datetime
+    influence: tuple[tuple[str, float], ...] = ()
+    """How much each input moves the score; see `modelyard.monitoring.influence`."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -85,7 +89,16 @@ class KnownVersions:
             profile: Any = bundle.profile()
             if "inputs" not in profile:
                 return None
-            return Known(version.ref, Counted.of(bundle.manifest.schema, profile), version.created_at)
+            counted = Counted.of(bundle.manifest.schema, profile)
+            return Known(version.ref, counted, version.created_at, _influence(bundle))
         except (ModelyardError, LookupError, TypeError, ValueError):
             # Counts of calls are kept all the same; a version without a readable profile has nothing to compare with.
             return None
+
+
+def _influence(bundle: Bundle) -> tuple[tuple[str, float], ...]:
+    """Nothing where it cannot be told: what drifted is then ranked without it."""
+    try:
+        return tuple(influence(bundle).items())
+    except (ModelyardError, LookupError, TypeError, ValueError, OSError):
+        return ()
