@@ -15,6 +15,7 @@ from modelyard.monitoring.counting import Part, Place
 from modelyard.monitoring.labelled import LabelledLooks, labels_mark
 from modelyard.monitoring.looking import Looked, Tell, Watching, closed_until, say, steps
 from modelyard.monitoring.settings import Settings
+from modelyard.monitoring.skew import Skew
 from modelyard.monitoring.sources import PartSource
 from modelyard.monitoring.store import MonitorStore, Window, packed
 from modelyard.monitoring.versions import KnownVersions
@@ -51,6 +52,7 @@ class Monitor:
         self.store = MonitorStore(registry.database)
         self.versions = KnownVersions(registry)
         self.source = PartSource(home, self.versions, lambda name: self.store.settings(name).window)
+        self.skew = Skew(home, registry, self.store, tell)
         self._alerts = Alerts(registry.database)
         self._deployments: dict[str, _Deployment] = {}
 
@@ -121,6 +123,7 @@ class _Deployment:
         for at in range(0, len(starts), AT_ONCE):
             self._step(starts[at : at + AT_ONCE], windows, passed)
         self._look_at_labels(looked=bool(starts), passed=passed)
+        self._replay(passed)
         passed.deployments.append(self.name)
 
     def _windows(self, since: int) -> dict[tuple[int, str], Window]:
@@ -191,6 +194,15 @@ class _Deployment:
                 self._store.keep(self.name, [], states, look.findings, (self._reached, self._reached))
                 passed.findings += len(look.findings)
                 passed.alarms += sum(finding.alarm for finding in look.findings)
+
+    def _replay(self, passed: Passed) -> None:
+        """Compute some of the live calls again."""
+        versions = {digest: one.known.ref for digest, one in self._watching.items() if one is not None}
+        for look, states in self._monitor.skew.look(self.name, versions, self.settings, self._reached):
+            self._monitor.hand(self.name, [look])
+            self._store.keep(self.name, [], states, look.findings, (self._reached, self._reached))
+            passed.findings += len(look.findings)
+            passed.alarms += sum(finding.alarm for finding in look.findings)
 
     def _latest(self, began: int) -> list[str]:
         """The version that answered last before a window without any call."""

@@ -65,7 +65,16 @@ def find(directory: str | Path, prediction_id: str) -> Found:
         PredictionNotFound: there is none in `directory`.
     """
     with RecordDatabase(directory) as database:
-        places = database.places(prediction_id)
+        return find_in(database, directory, prediction_id)
+
+
+def find_in(database: RecordDatabase, directory: str | Path, prediction_id: str) -> Found:
+    """The same where the records of `directory` are open already, for those who look for many.
+
+    Raises:
+        PredictionNotFound: there is none in `directory`.
+    """
+    places = database.places(prediction_id)
     if not places:
         raise PredictionNotFound(
             f"no prediction {prediction_id!r} is recorded in {directory}; the table predictions lists those that are "
