@@ -163,8 +163,8 @@ def sampled(database: RecordDatabase, stretch: Stretch, number: int) -> list[str
     )
     table = database.query(
         f"SELECT DISTINCT request_id, md5(request_id) AS mixed FROM predictions "  # noqa: S608
-        f"WHERE outcome = 'ok' AND deployment = {literal(stretch.deployment)} AND digest = {literal(stretch.digest)} AND {limits} "
-        f"ORDER BY mixed LIMIT {number:d}"
+        f"WHERE outcome = 'ok' AND deployment = {literal(stretch.deployment)} AND digest = {literal(stretch.digest)} "
+        f"AND {limits} ORDER BY mixed LIMIT {number:d}"
     )
     found: list[str] = table["request_id"].to_pylist()
     return found
