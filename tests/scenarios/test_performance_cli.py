@@ -83,6 +83,13 @@ def test_slices_stretches_and_versions() -> None:
     assert "no answered rows" in run("delay", "--version", 7).stdout
 
 
+def test_worst_slices_among_the_inputs() -> None:
+    found = document("delay", "--worst", "3", "--metric", "accuracy")["worst"]
+    assert found["tried"] > 4
+    assert found["metric"] == "accuracy"
+    assert "worst slices by accuracy" in run("delay", "--worst", "3").stdout
+
+
 def test_a_page_with_plots(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert run("delay", "--html", page).exit_code == 0

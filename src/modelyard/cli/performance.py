@@ -12,6 +12,7 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.monitoring.performance.history import History
+    from modelyard.monitoring.performance.worst import Found
 
 app = typer.Typer()
 
@@ -37,6 +38,9 @@ def performance(
         float | None,
         typer.Option("--complete-after", metavar="HOURS", help="When labels count as complete; as usual if not given."),
     ] = None,
+    worst: Annotated[
+        int, typer.Option("--worst", metavar="N", min=0, help="Find the slices, by one input or two, it does worst in.")
+    ] = 0,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
     records: Annotated[
         Path | None, typer.Option("--records", metavar="DIR", help="The records folder, if it is not the home's.")
@@ -50,18 +54,20 @@ def performance(
     Example: modelyard monitor performance flights-delay --by week
 
     Example: modelyard monitor performance flights-delay --by month --slice carrier --metric auc
+
+    Example: modelyard monitor performance flights-delay --worst 5 --since 2013-06-01
     """
     if by not in _WINDOWS:
         raise typer.BadParameter(f"{by!r} is none of {', '.join(_WINDOWS)}", param_hint="--by")
     from modelyard.home import Home
     from modelyard.monitoring.performance.groups import By
-    from modelyard.monitoring.performance.reading import Stretch
+    from modelyard.monitoring.performance.reading import Stretch, worst_slices
     from modelyard.monitoring.performance.reading import performance as measured
-    from modelyard.monitoring.performance.text import text
+    from modelyard.monitoring.performance.text import text, worst_text
     from modelyard.records.query import RecordDatabase
 
     with reported_errors(as_json):
-        home = Home.locate()
+        home, stretch = Home.locate(), Stretch(version, since, until)
         with RecordDatabase(records or home.records) as database:
             for damaged in database.damage:
                 err.print(f"warning: {damaged}", markup=False, style="yellow")
@@ -69,7 +75,7 @@ def performance(
                 database,
                 deployment,
                 home,
-                stretch=Stretch(version, since, until),
+                stretch=stretch,
                 positive=positive,
                 column=slice_,
                 metrics=metrics or (),
@@ -77,22 +83,25 @@ def performance(
                 level=level,
                 age=None if complete_after is None else complete_after * 3600,
             )
+            bad = None
+            if worst:
+                ranked = next((name for name in metrics or () if name != "auc"), "")
+                bad = worst_slices(
+                    database, deployment, home, stretch=stretch, positive=positive, metric=ranked, most=worst
+                )
         if html is not None:
             _write(html, deployment, found)
-        emit(
-            _document(deployment, found),
-            as_json,
-            lambda: out.print(f"{deployment}: performance\n{text(found)}", markup=False, no_wrap=True),
-        )
+        said = f"{deployment}: performance\n{text(found)}" + (f"\n\n{worst_text(bad)}" if bad else "")
+        emit(_document(deployment, found, bad), as_json, lambda: out.print(said, markup=False, no_wrap=True))
 
 
-def _document(deployment: str, found: History) -> dict[str, Any]:
+def _document(deployment: str, found: History, bad: Found | None) -> dict[str, Any]:
     import msgspec
 
     document: dict[str, Any] = {"deployment": deployment} | msgspec.to_builtins(found)
     for point, told in zip((*found.points, *found.whole), (*document["points"], *document["whole"]), strict=True):
         told["coverage"] = point.coverage
-    return document
+    return document | ({"worst": msgspec.to_builtins(bad)} if bad else {})
 
 
 def _write(file: Path, deployment: str, found: History) -> None:

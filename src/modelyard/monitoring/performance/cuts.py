@@ -38,7 +38,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
         """
         gone = f"{self.column} is missing"
         if self.values:
-            return (*(f"{self.column} = '{value}'" for value in self.values), gone)
+            return (*(f"{self.column} = {_quoted(value)}" for value in self.values), gone)
         said = [f"{edge:.6g}" for edge in self.edges]
         within = [f"{low} < {self.column} <= {high}" for low, high in pairwise(said)]
         return (f"{self.column} <= {said[0]}", *within, f"{self.column} > {said[-1]}", gone)
@@ -72,23 +72,32 @@ def cuts(table: pa.Table, columns: Iterable[str], least: int) -> tuple[Cut, ...]
 
 
 def _cut(column: pa.ChunkedArray, name: str, least: int) -> Cut | None:
+    """By value where values are few and frequent, else by range."""
     kind = column.type
-    if pa.types.is_floating(kind) or (pa.types.is_integer(kind) and pc.count_distinct(column).as_py() > VALUES):
-        numbers = numbers_of(column)
-        there = numbers[np.isfinite(numbers)]
-        if len(there) < 2 * least:
-            return None
-        between = np.linspace(0, 1, RANGES + 1)[1:-1]
-        edges = np.unique(np.quantile(there, between, method="inverted_cdf"))
-        # A range above the largest value would be empty.
-        edges = edges[edges < there.max()]
-        return Cut(column=name, edges=tuple(edges.tolist())) if len(edges) else None
-    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_text(kind)):
-        return None
+    whole = pa.types.is_integer(kind)
+    if _is_text(kind) or pa.types.is_boolean(kind) or (whole and pc.count_distinct(column).as_py() <= VALUES):
+        found = _valued(column, name, least)
+        if found is not None or not whole:
+            return found
+    return _ranged(column, name, least) if whole or pa.types.is_floating(kind) else None
+
+
+def _valued(column: pa.ChunkedArray, name: str, least: int) -> Cut | None:
     positions, values = coded(column)
     counts = np.bincount(positions[positions < len(values)], minlength=len(values))
     frequent = [at for at in np.argsort(-counts, kind="stable")[:VALUES].tolist() if counts[at] >= least]
     return Cut(column=name, values=tuple(sorted(said(values[at]) for at in frequent))) if len(frequent) > 1 else None
+
+
+def _ranged(column: pa.ChunkedArray, name: str, least: int) -> Cut | None:
+    numbers = numbers_of(column)
+    there = numbers[np.isfinite(numbers)]
+    if len(there) < 2 * least:
+        return None
+    edges = np.unique(np.quantile(there, np.linspace(0, 1, RANGES + 1)[1:-1], method="inverted_cdf"))
+    # A range above the largest value would be empty.
+    edges = edges[edges < there.max()]
+    return Cut(column=name, edges=tuple(edges.tolist())) if len(edges) else None
 
 
 def _is_text(kind: Any) -> bool:
@@ -97,6 +106,12 @@ def _is_text(kind: Any) -> bool:
         or pa.types.is_large_string(kind)
         or (pa.types.is_dictionary(kind) and _is_text(kind.value_type))
     )
+
+
+def _quoted(value: str) -> str:
+    """Numbers and truth values as they are, other texts between quotes."""
+    plain = value in ("true", "false") or value.lstrip("-").replace(".", "", 1).isdigit()
+    return value if plain else f"'{value}'"
 
 
 def coded(column: pa.ChunkedArray) -> tuple[Array, Sequence[Any]]:

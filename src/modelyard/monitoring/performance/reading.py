@@ -14,12 +14,14 @@ from modelyard.home import Home
 from modelyard.monitoring.performance.history import History, history
 from modelyard.monitoring.performance.metrics import chosen
 from modelyard.monitoring.performance.task import LABEL, Task
+from modelyard.monitoring.performance.worst import Found, worst
 from modelyard.records.query import RecordDatabase
 from modelyard.records.sqltext import literal, quoted
 from modelyard.registry import Registry
 
-__all__ = ["Stretch", "performance", "rows_of", "task_of", "view_of"]
+__all__ = ["Stretch", "performance", "rows_of", "task_of", "view_of", "worst_slices"]
 
+_BEFORE = ("prediction_id", "request_id", "row", "model", "version", "time", "event_time", "status", "outcome", "error")
 _ALWAYS = ("prediction_id", "event_time", "time", "version", LABEL, "labelled_at")
 
 
@@ -58,6 +60,37 @@ def performance(
     chosen(task, metrics)
     table = rows_of(database, deployment, task, besides=[column] if column else [], stretch=stretch)
     return history(table, task, column=column, metrics=metrics, **asked)
+
+
+def worst_slices(
+    database: RecordDatabase,
+    deployment: str,
+    home: Home,
+    *,
+    stretch: Stretch = EVERYTHING,
+    positive: str = "",
+    **asked: Any,
+) -> Found:
+    """The slices of a deployment's inputs in which it does worst; `asked` is what `worst` takes besides.
+
+    Raises:
+        NotFound: nothing of that deployment is recorded.
+        InvalidRequest: its answers cannot be held against labels, or slices cannot be ranked by that metric.
+    """
+    task = task_of(database, deployment, home, positive)
+    inputs = _inputs(list(view_of(database, deployment)[1]), task)
+    return worst(rows_of(database, deployment, task, besides=inputs, stretch=stretch), task, inputs, **asked)
+
+
+def _inputs(columns: Sequence[str], task: Task) -> list[str]:
+    """In a flat view inputs stand behind what all deployments have, and before the answers."""
+    first = max((columns.index(name) for name in _BEFORE if name in columns), default=-1) + 1
+    answers = [
+        columns.index(name)
+        for name in (*task.columns, *(f"output_{name}" for name in task.columns))
+        if name in columns[first:]
+    ]
+    return list(columns[first : min(answers, default=len(columns))])
 
 
 def task_of(database: RecordDatabase, deployment: str, home: Home, positive: str = "") -> Task:

@@ -9,6 +9,7 @@ from modelyard.monitoring.performance.groups import By
 from modelyard.monitoring.performance.history import History, Point
 from modelyard.monitoring.performance.intervals import Measure
 from modelyard.monitoring.performance.metrics import METRICS
+from modelyard.monitoring.performance.worst import Found
 
 SHOWN = ("auc", "accuracy", "brier", "log_loss", "mae", "rmse", "bias")
 """What is shown, of those that there are, unless metrics are named; the first is drawn."""
@@ -43,6 +44,26 @@ def text(history: History, metrics: Sequence[str] = ()) -> str:
     return "\n".join(
         [*summary(history), "", *_sparks(history, names), "", *_windows(history, names), *_notes(history, names)]
     )
+
+
+def worst_text(found: Found) -> str:
+    """The slices in which a model does worst."""
+    head = f"worst slices by {found.metric}, of {found.tried:,} looked at on one half of {found.rows:,} labelled rows"
+    if not found.slices:
+        return f"{head}: none that the other half confirms"
+    names = [name for name in SHOWN if name in found.slices[0].measures]
+    lines = [
+        [
+            each.said,
+            f"{each.rows:,}",
+            f"{each.share:.1%}",
+            value(each.worse),
+            *(value(each.measures[name]) for name in names),
+        ]
+        for each in found.slices
+    ]
+    told = f"{len(found.slices)} of {found.judged} confirmed on the other half, whose figures these are"
+    return "\n".join([head, told, "", *table(["slice", "rows", "of all", "loss more by", *names], lines)])
 
 
 def summary(history: History) -> Iterator[str]:
