@@ -5,7 +5,7 @@ Slots that no question tells apart are added up first (a *cell*), so that the co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,14 @@ class Asked:
     """Every question about the columns of a reference, in one order.
 
     `columns` are the columns, `column_of` the place of each question's column in it, `facets` what each question is
-    about. `first` is where the questions of each column begin. `cell_of` is the cell of each slot of all columns,
-    `sizes` the number of slots of each column.
+    about (those of the chosen ones). `first` is where the questions of each column begin. `cell_of` is the cell of each
+    slot of all columns, `sizes` the number of slots of each column.
     """
 
-    def __init__(self, reference: Reference, columns: Iterable[str] | None = None) -> None:
-        chosen = list(reference.slots) if columns is None else [name for name in columns if name in reference.slots]
+    def __init__(self, reference: Reference, facets: Collection[Facet] = tuple(Facet)) -> None:
         self.reference = reference
-        self.columns = tuple(chosen)
-        self.questions = tuple(
-            questions(reference.slots[name], reference.slots[name].reference) for name in self.columns
-        )
+        self.columns = tuple(reference.slots)
+        self.questions = tuple(questions(slots, slots.reference).only(facets) for slots in reference.slots.values())
         numbers = [len(each.facets) for each in self.questions]
         self.column_of: Index = np.repeat(np.arange(len(numbers)), numbers)
         self.first: Index = np.concatenate([[0], np.cumsum(numbers)]).astype(np.intp)

@@ -294,7 +294,7 @@ class _Asking:
             range=_ranges(slots, tally),
             newcomers=named,
             newcomers_distinct=tally.newcomers.distinct if tally.newcomers else 0,
-            bins=tuple(_bins(slots, reference, current)),
+            bins=tuple(bins(slots, reference, current)),
         )
         return msgspec.structs.replace(column, said="; ".join(self._said(column)))
 
@@ -386,7 +386,7 @@ def _ranges(slots: Slots, tally: Tally) -> tuple[tuple[float, float] | None, tup
     return before, None if found.least is None or found.largest is None else (found.least, found.largest)
 
 
-def _bins(slots: Slots, reference: Counts, current: Counts) -> Iterator[Bin]:
+def bins(slots: Slots, reference: Counts, current: Counts) -> Iterator[Bin]:
     """For a plot: groups of slots that hold anything."""
     whole, now = max(int(reference.sum()), 1), max(int(current.sum()), 1)
     for group in grouped(slots, reference):

@@ -7,6 +7,7 @@ slots are put together is decided by the reference alone, before any window is l
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,6 +69,18 @@ class Questions:
     def answers(self, counts: Counts) -> tuple[Array, Array]:
         """For each question how many rows fall into its slots, and among how many."""
         return self.inside @ counts, self.among @ counts
+
+    def only(self, facets: Collection[Facet]) -> Questions:
+        """Those about some facets."""
+        kept = np.array([facet in facets for facet in self.facets], dtype=np.bool_)
+        return Questions(
+            self.inside[kept],
+            self.among[kept],
+            tuple(facet for facet in self.facets if facet in facets),
+            self.candidates[kept],
+            self.left_over[kept],
+            self.unnamed,
+        )
 
     def likely(self, reference: Counts, error: float) -> tuple[Array, Array]:
         """Where the true shares lie; each end fails with probability exp(-error) at most."""

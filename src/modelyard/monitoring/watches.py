@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from modelyard.monitoring.computing import Computing
 from modelyard.monitoring.health import Health, Staleness
-from modelyard.monitoring.moving import Moving
+from modelyard.monitoring.moving import moving_watches
 from modelyard.monitoring.performance.watch import Performance
+from modelyard.monitoring.seasons import Previous, Seasonal
 from modelyard.monitoring.watching import LabelledWatch, Watch
 
 WATCHES: tuple[Watch, ...] = (
-    Moving(),
+    *moving_watches().values(),
+    Seasonal(),
+    Previous(),
     Health(),
     Staleness(),
     Computing(),
