@@ -15,7 +15,7 @@ from modelyard.cli.receivers import receivers_app
 
 app = typer.Typer()
 monitor_app = typer.Typer(
-    help="Compare tables with a reference: what moved, how sure that is, whether it matters.", no_args_is_help=True
+    help="Watch deployments, and compare tables: what moved, how sure that is, whether it matters.", no_args_is_help=True
 )
 app.add_typer(monitor_app, name="monitor")
 monitor_app.add_typer(monitored.app)
@@ -32,7 +32,7 @@ class FailOn(StrEnum):
 
 @monitor_app.callback()
 def _monitor() -> None:
-    """Compare tables with a reference: what moved, how sure that is, whether it matters."""
+    """Watch deployments, and compare tables: what moved, how sure that is, whether it matters."""
 
 
 @monitor_app.command()

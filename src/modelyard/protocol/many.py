@@ -18,7 +18,7 @@ from modelyard.errors import ModelyardError
 from modelyard.protocol import decode
 from modelyard.protocol.forms import FORMS
 from modelyard.protocol.infer import InferResponse
-from modelyard.protocol.media import JSON, media_of
+from modelyard.protocol.media import JSON, PLAIN, media_of
 from modelyard.protocol.oip import read_output
 from modelyard.protocol.table import TableReader
 
@@ -74,13 +74,15 @@ class ManyCalls:
         self._frames: list[tuple[int, Frame]] = []
         self._leaves: dict[tuple[Any, ...], _Leaves] = {}
         self._answers: dict[tuple[Any, ...], list[tuple[int, Answers]]] = {}
+        self._one: dict[tuple[str, ...], tuple[list[dict[str, Any]], list[int]]] = {}
         self.rows: dict[int, int] = {}
         self.unreadable: set[int] = set()
 
     def add(self, number: int, record: PredictionRecord) -> None:
         """Take in an answered call."""
         try:
-            frame = FORMS[record.form].read(record.request, media_of(record.content_type), self._reader).frame
+            media = PLAIN if record.content_type == JSON else media_of(record.content_type)
+            frame = FORMS[record.form].read(record.request, media, self._reader).frame
             self._add_answers(number, record, frame.rows)
         except _UNREADABLE:
             self.unreadable.add(number)
@@ -108,6 +110,7 @@ class ManyCalls:
 
     def told(self) -> list[Told]:
         """All answers, by the outputs that were asked for."""
+        self._read_single()
         found = []
         for leaves in self._leaves.values():
             rows = len(leaves.of)
@@ -129,7 +132,15 @@ class ManyCalls:
 
     def _add_answers(self, number: int, record: PredictionRecord, rows: int) -> None:
         if record.form == "rows" and record.response_type == JSON:
-            self._of_rows(number, _ROWS.decode(record.response).rows)
+            answered = _ROWS.decode(record.response).rows
+            if len(answered) != rows:
+                raise ValueError("another number of rows than was asked about")
+            if rows == 1:
+                alike, numbers = self._one.setdefault(tuple(answered[0]), ([], []))
+                alike.append(answered[0])
+                numbers.append(number)
+            else:
+                self._of_rows([number] * rows, answered)
         elif record.form == "oip" and record.response_type == JSON:
             self._of_tensors(number, _TENSORS.decode(record.response), rows)
         else:
@@ -141,7 +152,16 @@ class ManyCalls:
         if answers:
             self._answers.setdefault(shapes, []).append((number, answers))
 
-    def _of_rows(self, number: int, rows: list[dict[str, Any]]) -> None:
+    def _read_single(self) -> None:
+        """Answers of one row each in the plain form: those with the same members together."""
+        for rows, numbers in self._one.values():
+            try:
+                self._of_rows(numbers, rows)
+            except _UNREADABLE:
+                self.unreadable.update(numbers)
+        self._one.clear()
+
+    def _of_rows(self, numbers: Sequence[int], rows: list[dict[str, Any]]) -> None:
         """Cells of the plain form: a scalar, or an object with one member a class."""
         first = rows[0] if rows else {}
         names = [name for name in self._outputs if name in first]
@@ -155,7 +175,7 @@ class ManyCalls:
                 flat[name], inner[name] = _flat([row[name] for row in rows])
             else:
                 flat[name], inner[name] = [row[name] for row in rows], ()
-        self._keep(number, flat, inner, len(rows))
+        self._keep(numbers, flat, inner)
 
     def _of_tensors(self, number: int, response: InferResponse, rows: int) -> None:
         flat: dict[str, list[Any]] = {}
@@ -165,9 +185,10 @@ class ManyCalls:
             if tensor.data is None or (tensor.datatype == "BYTES" and output.role in ("probability", "score")):
                 continue
             flat[tensor.name], inner[tensor.name] = tensor.data, tuple(tensor.shape[1:])
-        self._keep(number, flat, inner, rows)
+        self._keep([number] * rows, flat, inner)
 
-    def _keep(self, number: int, flat: dict[str, list[Any]], inner: dict[str, tuple[int, ...]], rows: int) -> None:
+    def _keep(self, of: Sequence[int], flat: dict[str, list[Any]], inner: dict[str, tuple[int, ...]]) -> None:
+        rows = len(of)
         if any(len(values) != rows * prod(inner[name]) for name, values in flat.items()):
             raise ValueError("ragged answers")
         if not flat:
@@ -175,11 +196,11 @@ class ManyCalls:
         key = tuple(inner.items())
         leaves = self._leaves.get(key)
         if leaves is None:
-            self._leaves[key] = _Leaves({name: list(values) for name, values in flat.items()}, inner, [number] * rows)
+            self._leaves[key] = _Leaves({name: list(values) for name, values in flat.items()}, inner, list(of))
             return
         for name, values in flat.items():
             leaves.values[name] += values
-        leaves.of += [number] * rows
+        leaves.of += of
 
 
 def output_vectors(answers: Answers, schema: Schema) -> dict[str, Array]:
