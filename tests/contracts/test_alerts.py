@@ -78,6 +78,14 @@ def test_the_same_looks_again_change_nothing_and_send_nothing(database: Database
     assert sent == []  # it was over before anybody had been told
 
 
+def test_what_is_set_for_a_deployment_holds_for_its_alerts(database: Database) -> None:
+    MonitorStore(database).change_settings("flights", {"quiet": "1", "remind": "0"})
+    alerts = Alerts(database)
+    assert [alert.state for alert in alerts.take([look(0, found()), look(1)], NOW)] == [State.RESOLVED]
+    alerts.take([look(2, found())], NOW)
+    assert alerts.tend(NOW + timedelta(days=9)) == []
+
+
 def test_resolved_by_hand(database: Database) -> None:
     alerts = Alerts(database)
     alerts.take([look(0, found())], NOW)

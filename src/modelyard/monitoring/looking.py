@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from modelyard.monitoring.calls import Calls
-from modelyard.monitoring.findings import Finding
+from modelyard.monitoring.findings import Finding, Kind
 from modelyard.monitoring.settings import Settings
 from modelyard.monitoring.store import Gathered, Window
 from modelyard.monitoring.versions import Known
@@ -20,6 +20,9 @@ from modelyard.monitoring.watching import Snapshot, Watch
 from modelyard.monitoring.windows import Profile
 
 Tell = Callable[[str], None]
+
+_WITHOUT_ROWS = (Kind.TRAFFIC, Kind.STALENESS, Kind.COMPUTING)
+"""What can be judged in a window in which nothing was answered; elsewhere that does not mean that all is well again."""
 
 _OPEN = 512
 """So many windows at most are held as arrays."""
@@ -157,7 +160,8 @@ class Watching:
             except Exception as error:  # noqa: BLE001 - one watch that fails must not silence the others
                 self.tell(f"{self.deployment}: the watch {watch.name} failed on {snapshot.began}: {error!r}")
                 continue
-            judged.append(watch.name)
+            if profile is not None or watch.name.partition(".")[0] in _WITHOUT_ROWS:
+                judged.append(watch.name)
             findings += found
         return Looked(self.known.ref, _moment(began), tuple(judged), tuple(findings))
 

@@ -56,6 +56,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that 99 of 100 calls have to stay below; 0: as it was in the version's first windows."""
     lookback: float = 90 * 86_400.0
     """So many seconds of event time back rows are read when labels have come."""
+    quiet: int = 3
+    """An alert is over after so many windows in a row without it, or more; see docs/alerts.md."""
+    again: float = 86_400.0
+    """What comes again within so many seconds of event time after it was last found is the same alert."""
+    remind: float = 86_400.0
+    """Seconds after which alerts that fire are sent again; 0: never."""
     off: tuple[str, ...] = ()
     """Watches that are not to be run, by name."""
     share: float = 1.0
@@ -116,6 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("distance", "missing", "certainty"):
             if not 0 < getattr(self, name) < 1:
                 raise InvalidRequest(f"{name} = {getattr(self, name)} has to lie between 0 and 1")
+        if self.quiet < 1 or self.again < 0 or self.remind < 0:
+            raise InvalidRequest("quiet has to be at least 1, again and remind 0 or more")
         if self.grouped < 1:
             raise InvalidRequest(f"grouped = {self.grouped:g}: it has to be at least 1")
         if any(weight < 0 for weight in self.weights.values()):

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from modelyard.monitoring import detector as detecting
 from modelyard.monitoring.alerts import Alert, Look, Policy, State, rules
 from modelyard.monitoring.alerts.alert import Silence, What
-from modelyard.monitoring.moving import Moving
+from modelyard.monitoring.budget import Budget
+from modelyard.monitoring.detector import Detector
 from modelyard.monitoring.reference import Reference
-from modelyard.monitoring.settings import Settings
 from unit.monitoring.alert_looks import NOW, found, hour, look
-from unit.monitoring.test_watching import _snapshot
 
 POLICY = Policy(quiet=3)
 Known = dict[int, Alert]
@@ -79,14 +79,16 @@ def test_what_took_long_to_notice_has_to_be_gone_for_long() -> None:
 def test_a_small_change_that_goes_on_is_one_alert_though_evidence_begins_anew_after_each_alarm() -> None:
     draw = np.random.default_rng(1)
     reference = Reference.of_table({"n": draw.normal(size=5000)})
-    watch, known, alarms = Moving(), {}, 0  # type: tuple[Moving, Known, int]
-    settings = Settings().with_share(watch.share)
-    state = watch.start(reference, settings)
+    detector = Detector(reference, detecting.Settings(Budget.parse("1 per quarter")))
+    state, alarms, began = detector.start(), 0, 0
+    known: Known = {}
     events: list[tuple[str, ...]] = []
     for at in range(200 + 24 * 7 + 10):
-        values = draw.normal(0.4 if at < 200 else 0.0, size=50).tolist()
-        state, findings = watch.look(state, _snapshot(reference, at, values, settings))
-        alarms += any(finding.alarm for finding in findings)
+        values = draw.normal(0.4 if at < 200 else 0.0, size=50)
+        state, verdict = detector.step(state, reference.profile({"n": values}), 3600.0)
+        began = began if verdict.evidence >= 0.01 else at + 1
+        findings = [found("n", since=hour(min(began, at)))] if verdict.alarm else []
+        alarms, began = (alarms + 1, at + 1) if verdict.alarm else (alarms, began)
         events += taken(known, look(at, *findings, looked=("drift",)))
     assert alarms >= 3
     assert [name for step in events for name in step] == ["opened", "resolved"]

@@ -37,6 +37,13 @@ def test_a_shift_is_alarmed_with_its_column_and_since_when(registry: Registry) -
     assert alert.version == "line@1"
 
 
+def test_that_traffic_stops_does_not_mean_that_all_is_well_again(registry: Registry) -> None:
+    calls(registry, range(12), moved_from=4)
+    Monitor(registry.home, registry).look(hour(40))
+    data = [alert for alert in Alerts(registry.database).listed("live") if alert.cause == "data"]
+    assert [alert.state for alert in data] == ["firing"]
+
+
 def test_a_steady_source_is_not_alarmed(registry: Registry) -> None:
     calls(registry, range(HOURS))
     assert Monitor(registry.home, registry).look(hour(HOURS)).alarms == 0

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from modelyard.errors import ModelyardError
-from modelyard.monitoring.alerts.alert import Policy, What
+from modelyard.monitoring.alerts.alert import What
 from modelyard.monitoring.alerts.content import trial
 from modelyard.monitoring.alerts.outbox import LONGEST_PAUSE, Outbox, Owed
 from modelyard.monitoring.alerts.receivers import Form, Receiver, Receivers
 from modelyard.monitoring.alerts.senders import SECONDS, NotTaken, Sender
-from modelyard.monitoring.alerts.store import USUAL, Alerts
+from modelyard.monitoring.alerts.store import Alerts
 from modelyard.registry.database import Database
 
 LOOK_SECONDS = 2.0
@@ -80,7 +80,6 @@ class Courier:
     """
 
     database: Database
-    policy: Policy = USUAL
     seconds: float = SECONDS
     """How long a receiver has to take a message."""
     _standing: dict[str, _Standing] = field(default_factory=dict)
@@ -106,7 +105,7 @@ class Courier:
 
     def tend(self) -> None:
         """Owe what time alone makes due, and forget what was sent long ago. Running couriers do so by themselves."""
-        Alerts(self.database).tend(policy=self.policy)
+        Alerts(self.database).tend()
         Outbox(self.database).forget(_now())
 
     def wake(self) -> None:

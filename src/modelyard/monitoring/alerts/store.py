@@ -15,12 +15,11 @@ from modelyard.errors import AlertNotFound, InvalidRequest, NotFound
 from modelyard.monitoring.alerts import outbox, receivers, rules
 from modelyard.monitoring.alerts.alert import Alert, Look, Policy, Silence, State
 from modelyard.monitoring.alerts.costs import known_loss
+from modelyard.monitoring.alerts.policies import Policies
 from modelyard.registry.alert_tables import alert_events, alert_silences, alerts
 from modelyard.registry.database import Database
 
 LONGEST_SILENCE = timedelta(days=366)
-
-USUAL = Policy()
 
 _ALERTS = msgspec.msgpack.Decoder(Alert)
 _OPEN = (State.FIRING.value, State.ACKNOWLEDGED.value)
@@ -45,39 +44,44 @@ class Alerts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take(self, looks: Iterable[Look], now: datetime | None = None, policy: Policy = USUAL) -> list[Alert]:
+    def take(self, looks: Iterable[Look], now: datetime | None = None, policy: Policy | None = None) -> list[Alert]:
         """Take in what watches said of windows, oldest first; returns the alerts that changed or began.
 
         To be called with every closed window that was looked at, also if nothing was found: quiet windows end alerts. A
         look may be given again, as after a crash: it counts once. Nothing is sent here; messages are kept for the
-        courier in the same transaction, so that none is lost and none is sent for what was not kept.
+        courier in the same transaction, so that none is lost and none is sent for what was not kept. Without a `policy`
+        it is what is set for each deployment.
         """
         now = now or _now()
         changed: dict[int, Alert] = {}
         with self._database.write() as connection:
+            policies = Policies(connection, policy)
             for look in sorted(looks, key=lambda look: look.window):
-                known = _known(connection, look, policy)
-                for change in rules.after(known, look, policy, now):
+                of_it = policies.of(look.deployment)
+                known = _known(connection, look, of_it)
+                for change in rules.after(known, look, of_it, now):
                     alert = _save(connection, _with_loss(connection, change.alert))
                     for what in change.events:
                         said = alert.resolved if what == "resolved" else None
                         _happened(connection, alert, Event(now, what, "", said.why if said else ""))
                     changed[alert.id] = alert
-            return _tell(connection, changed.values(), policy, now)
+            return _tell(connection, changed.values(), policies, now)
 
-    def tend(self, now: datetime | None = None, policy: Policy = USUAL) -> list[Alert]:
+    def tend(self, now: datetime | None = None, policy: Policy | None = None) -> list[Alert]:
         """Owe what time alone makes due: reminders, and what fires when its silence ends. To be called regularly."""
         now = now or _now()
         with self._database.read() as connection:
-            if not self._due(connection, policy, now):
+            if not self._due(connection, Policies(connection, policy), now):
                 return []  # most of the time: no need to make others wait
         with self._database.write() as connection:
-            return _tell(connection, self._due(connection, policy, now), policy, now)
+            policies = Policies(connection, policy)
+            return _tell(connection, self._due(connection, policies, now), policies, now)
 
-    def _due(self, connection: Connection, policy: Policy, now: datetime) -> list[Alert]:
+    def _due(self, connection: Connection, policies: Policies, now: datetime) -> list[Alert]:
         held = _silences(connection, now)
         rows = connection.execute(select(alerts.c.document).where(alerts.c.state == State.FIRING.value)).scalars()
-        return [alert for alert in map(_ALERTS.decode, rows) if rules.owed(alert, held, policy, now)]
+        firing = map(_ALERTS.decode, rows)
+        return [alert for alert in firing if rules.owed(alert, held, policies.of(alert.deployment), now)]
 
     def listed(self, deployment: str = "", *, all_states: bool = False, most: int = 100) -> list[Alert]:
         """Alerts that go on, or all; the newest first."""
@@ -134,7 +138,7 @@ class Alerts:
                 raise InvalidRequest(f"alert {number} is over already ({alert.resolved.why if alert.resolved else ''})")
             alert = _save(connection, rules.resolve(alert, by, why, now))
             _happened(connection, alert, Event(now, "resolved", by, why))
-            return _tell(connection, [alert], USUAL, now)[0]
+            return _tell(connection, [alert], Policies(connection), now)[0]
 
     def silence(self, silence: Silence) -> Silence:
         """Send nothing that the silence covers while it holds.
@@ -205,12 +209,12 @@ def _save(connection: Connection, alert: Alert) -> Alert:
     return alert
 
 
-def _tell(connection: Connection, changed: Iterable[Alert], policy: Policy, now: datetime) -> list[Alert]:
+def _tell(connection: Connection, changed: Iterable[Alert], policies: Policies, now: datetime) -> list[Alert]:
     """Owe receivers what is to be told of these alerts; returns them as they are then."""
     there, held = receivers.known(connection), _silences(connection, now)
     after = []
     for alert in changed:
-        what = rules.owed(alert, held, policy, now)
+        what = rules.owed(alert, held, policies.of(alert.deployment), now)
         if what is not None:
             alert = _save(connection, rules.telling(alert, what, now))
             outbox.add(connection, alert, what, [each.name for each in there if each.wants(alert)], now)
