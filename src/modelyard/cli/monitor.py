@@ -15,7 +15,8 @@ from modelyard.cli.receivers import receivers_app
 
 app = typer.Typer()
 monitor_app = typer.Typer(
-    help="Watch deployments, and compare tables: what moved, how sure that is, whether it matters.", no_args_is_help=True
+    help="Watch deployments, and compare tables: what moved, how sure that is, whether it matters.",
+    no_args_is_help=True,
 )
 app.add_typer(monitor_app, name="monitor")
 monitor_app.add_typer(monitored.app)
