@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ AT_ONCE = 48
 
 AHEAD = 86_400.0
 """What claims to be about a time further ahead than this must not close the windows of now."""
+
+_REST = 3.0
+"""After reading labelled rows for a while they are left alone for so many times that while."""
 
 _BACK = 2 * 86_400
 """Calls that come so many seconds late are still added to the windows they belong to."""
@@ -106,6 +110,7 @@ class _Deployment:
         self._reached = self._store.reached(name)
         self._watching: dict[str, Watching | None] = {}
         self._labels: object = None
+        self._rest_until = 0.0
         for digest in sorted({digest for digest, _ in self._gathered if digest}):
             self._watch(digest)
 
@@ -180,6 +185,10 @@ class _Deployment:
         mark = labels_mark(self._monitor.home.records)
         if not LABELLED or not self._reached or (mark == self._labels and not looked):
             return
+        begun = time.monotonic()
+        if begun < self._rest_until:  # a year that is streamed in minutes: windows must not wait for labels
+            self._labels = None
+            return
         self._labels = mark
         versions = {
             digest: (int(watching.known.ref.rpartition("@")[2]), watching.known)
@@ -194,6 +203,8 @@ class _Deployment:
                 self._store.keep(self.name, [], states, look.findings, (self._reached, self._reached))
                 passed.findings += len(look.findings)
                 passed.alarms += sum(finding.alarm for finding in look.findings)
+        now = time.monotonic()
+        self._rest_until = now + _REST * (now - begun)
 
     def _replay(self, passed: Passed) -> None:
         """Compute some of the live calls again."""
