@@ -1,4 +1,4 @@
-"""Where parts of windows come from: the prediction log, counted as it grows."""
+"""Where parts of windows come from: the prediction log, counted as it grows, and shipped to a table of their own."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from modelyard.home import Home
 from modelyard.monitoring.counting import Part, Place
 from modelyard.monitoring.parts import PART_SCHEMA, PROFILES, PartTables, merged
 from modelyard.monitoring.versions import KnownVersions
-from modelyard.records.cache import SegmentCache
 from modelyard.records.log import PREDICTIONS
-from modelyard.records.query import CACHE
+from modelyard.records.reading import recorded
+from modelyard.records.shipping import Shipment
+
+
+def profile_shipment(versions: KnownVersions, seconds_of: Callable[[str], float]) -> Shipment:
+    """The table of the parts of windows."""
+    tables = PartTables(versions.counted, seconds_of)
+    return Shipment(PROFILES, PREDICTIONS, PART_SCHEMA, ("deployment", "day"), tables.build)
 
 
 class PartSource:
     """The parts of all windows of a home. `refresh` reads what is there now; the rest answers from that."""
 
     def __init__(self, home: Home, versions: KnownVersions, seconds_of: Callable[[str], float]) -> None:
-        tables = PartTables(versions.counted, seconds_of)
-        records = home.records
-        self._cache = SegmentCache(
-            records / PREDICTIONS, records / CACHE / PROFILES, tables.build, lambda parts: pa.concat_tables(parts)
-        )
+        self._records, self._shipment = home.records, profile_shipment(versions, seconds_of)
         self._table: Any = PART_SCHEMA.empty_table()
 
     def refresh(self) -> None:
         """Read what has come since."""
-        stored = self._cache.read()
-        tables = [pq.read_table(file) for file in stored.files]
-        self._table = pa.concat_tables([PART_SCHEMA.empty_table(), *tables, *stored.tables])
+        self._table = recorded(self._records, self._shipment).table()
 
     def deployments(self) -> list[str]:
         """Those that have calls."""

@@ -69,16 +69,6 @@ def opened(payload: bytes) -> tuple[Any, int, str]:
     return table.replace_schema_metadata(None), int(metadata[_RECEIVED]), metadata[_SOURCE].decode()
 
 
-def labels_in(payload: bytes) -> Iterator[Label]:
-    """The labels of a batch one by one, in order."""
-    table, received_ns, source = opened(payload)
-    for line in table.to_pylist():
-        value = value_of(line["kind"], line["value"])
-        yield Label(
-            line["prediction_id"], value, received_ns, source, line["deployment"], line["key"], line["known_ns"]
-        )
-
-
 def kind_of(value: Scalar | None) -> str:
     """The word for the type of a label's value: ``bool``, ``int``, ``float``, ``text``, or ``null``.
 

@@ -23,10 +23,10 @@ class Count:
 def counts(directory: Path, models: Collection[str]) -> tuple[Count, ...]:
     """The predictions of versions of these models. Four columns are read; nothing where there are no records."""
     from modelyard.records import segments
+    from modelyard.records.delta import TablesRoot
     from modelyard.records.log import PREDICTIONS
 
-    folder = directory / PREDICTIONS
-    if not models or not folder.is_dir() or not any(True for _ in segments.segments(folder)):
+    if not models or not (segments.segments(directory / PREDICTIONS) or TablesRoot.of(directory).open(PREDICTIONS)):
         return ()
     from modelyard.records.query import RecordDatabase
     from modelyard.records.sqltext import literal

@@ -13,7 +13,7 @@ the end of a segment is an append that was never acknowledged; one in the middle
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -51,13 +51,6 @@ class Framing:
         """`payload` as a frame, to be written in one go. Its length must be at most `MAX_PAYLOAD`."""
         checksum = crc32(payload, crc32(_LENGTH.pack(len(payload)), self.seed))
         return _HEAD.pack(self.mark, len(payload), checksum) + payload
-
-    def first(self, read: Callable[[int], bytes]) -> bytes | None:
-        """The payload of the frame that `read` (as of a file) is about to give; None where it is not whole."""
-        head = read(FRAME_BYTES)
-        if len(head) < FRAME_BYTES:
-            return None
-        return self._payload_at(head + read(_HEAD.unpack(head)[1]), 0)
 
     def frames(self, data: bytes, start: int = 0) -> Frames:
         """Every whole frame of `data` from `start` on, where a frame is expected to begin."""

@@ -4,7 +4,7 @@ Both live in one folder, usually ``records/`` of the Modelyard home::
 
     records/predictions/<time>-<process>-<random>.log    one writer each, 64 MiB at most
     records/labels/<time>-<process>-<random>.log
-    records/cache/                                        tables made from them; may be deleted at any time
+    records/tables/                                       Delta tables, to which they are shipped
 
 An append is one ``write`` to a file, so an acknowledged record survives ``kill -9`` of the writer at any moment. It
 survives the loss of power only with ``fsync="always"``.
@@ -13,16 +13,18 @@ survives the loss of power only with ``fsync="always"``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from modelyard.domain.records import Label, PredictionRecord
 from modelyard.errors import InvalidInput
-from modelyard.records import batches, segments
+from modelyard.records import batches
 from modelyard.records.segments import Damage, Fsync, SegmentWriter
+
+if TYPE_CHECKING:
+    from modelyard.records.shipping import Shipment
 
 PREDICTIONS = "predictions"
 LABELS = "labels"
@@ -37,14 +39,7 @@ _encode = msgspec.msgpack.Encoder().encode
 decode_record = msgspec.msgpack.Decoder(PredictionRecord).decode
 """Bytes of one frame of the prediction log to the record."""
 decode_label = msgspec.msgpack.Decoder(Label).decode
-"""Bytes of a frame of the label log that holds one label to that label; see `labels_of`."""
-
-
-def labels_of(payload: bytes) -> Iterator[Label]:
-    """The labels in one frame of the label log: one, or a batch of them."""
-    if batches.is_batch(payload):
-        return batches.labels_in(payload)
-    return iter((decode_label(payload),))
+"""Bytes of a frame of the label log that holds one label to that label; others hold a batch."""
 
 
 class PredictionLog:
@@ -169,7 +164,7 @@ def _label_payload(label: Label) -> bytes:
 
 
 class RecordFiles:
-    """Reads what `PredictionLog` and `LabelLog` wrote into `directory`, also while they are writing.
+    """Reads what `PredictionLog` and `LabelLog` wrote into `directory`, shipped or not, also while they are writing.
 
     `on_damage` is told of every stretch that can no longer be read; all else is still given.
     """
@@ -179,12 +174,25 @@ class RecordFiles:
 
     def predictions(self) -> Iterator[PredictionRecord]:
         """All records, segment by segment, each in the order of writing."""
-        return map(decode_record, segments.payloads(self._directory / PREDICTIONS, self._on_damage))
+        from modelyard.records.shipping import record_shipments
+
+        table = self._table(record_shipments()[0], ["segment", "position", "record"])
+        return map(decode_record, table.filter(table["record"].is_valid())["record"].to_pylist())
 
     def labels(self) -> Iterator[Label]:
         """All labels, corrections included, segment by segment, each in the order of writing."""
-        found = segments.payloads(self._directory / LABELS, self._on_damage)
-        return chain.from_iterable(map(labels_of, found))
+        from modelyard.records.shipping import record_shipments
+        from modelyard.records.tables import label_of
+
+        return map(label_of, self._table(record_shipments()[1], None).to_pylist())
+
+    def _table(self, shipment: Shipment, columns: list[str] | None) -> Any:
+        from modelyard.records.reading import recorded
+
+        found = recorded(self._directory, shipment)
+        for damage in found.damage if self._on_damage is not None else ():
+            self._on_damage(damage)
+        return found.table(columns).sort_by([("segment", "ascending"), ("position", "ascending")])
 
 
 def read(directory: str | Path) -> Iterator[PredictionRecord]:

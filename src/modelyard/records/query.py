@@ -15,11 +15,8 @@ from typing import Any, Self
 import duckdb
 import msgspec
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from modelyard.errors import InvalidRequest
-from modelyard.records.cache import SegmentCache, Stored
 from modelyard.records.label_views import (
     KEYS_IN_USE,
     KINDS_BY_DEPLOYMENT,
@@ -27,20 +24,11 @@ from modelyard.records.label_views import (
     KeyColumns,
     label_views,
 )
-from modelyard.records.log import LABELS, PREDICTIONS
+from modelyard.records.reading import Recorded, recorded
 from modelyard.records.segments import Damage
+from modelyard.records.shipping import record_shipments
 from modelyard.records.sqltext import literal, pointer, quoted
-from modelyard.records.tables import (
-    LABEL_SCHEMA,
-    PREDICTION_SCHEMA,
-    ColumnKinds,
-    label_table,
-    merged,
-    merged_kinds,
-    prediction_table,
-)
-
-CACHE = "cache"
+from modelyard.records.tables import ColumnKinds, merged_kinds
 
 LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     # Files, other databases, HTTP, extensions: all of it is external access. Tables handed over from Python are not.
@@ -58,14 +46,26 @@ LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
 
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
-_PREDICTIONS = "SELECT * EXCLUDE (segment, position) FROM predictions_stored"
+_PREDICTIONS = "SELECT * EXCLUDE (segment, position, record, columns, day) FROM predictions_stored"
 
 _SHOWN = ("predictions", "labels", "joined", "labels_history", "labels_unknown")
 """The tables of every database, in the order in which they are told."""
 
 _INNER = ("predictions_stored", "labels_stored", "labels_counting", "labels_found", "wanted")
 
-_FLAT = ("prediction_id", "request_id", "row", "model", "version", "time", "latency_ms", "status", "outcome", "error")
+_FLAT = (
+    "prediction_id",
+    "request_id",
+    "row",
+    "model",
+    "version",
+    "time",
+    "event_time",
+    "latency_ms",
+    "status",
+    "outcome",
+    "error",
+)
 """What a deployment's flat view has before the inputs."""
 
 
@@ -78,14 +78,10 @@ class TableInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where one predicted row lies: the segment's file name, the frame's offset in it, and the row of the call.
+class Call:
+    """A recorded call as it came (`PredictionRecord` as msgpack), and which row of it was asked for; None for all."""
 
-    `row` is None where the whole call was asked for.
-    """
-
-    segment: str
-    position: int
+    payload: bytes
     row: int | None
 
 
@@ -96,16 +92,14 @@ class RecordDatabase:
     """
 
     def __init__(self, directory: str | Path) -> None:
-        folder = Path(directory)
-        predictions = SegmentCache(folder / PREDICTIONS, folder / CACHE / PREDICTIONS, prediction_table, merged).read()
-        labels = SegmentCache(folder / LABELS, folder / CACHE / LABELS, label_table, merged).read()
+        predictions, labels = (recorded(Path(directory), shipment) for shipment in record_shipments())
         self.damage: tuple[Damage, ...] = (*predictions.damage, *labels.damage)
         self._connection = duckdb.connect(":memory:", config=LOCKED_DOWN)
-        self._add_table("predictions_stored", predictions, PREDICTION_SCHEMA)
-        self._add_table("labels_stored", labels, LABEL_SCHEMA)
+        self._add_table("predictions_stored", predictions)
+        self._add_table("labels_stored", labels)
         for name, sql in {"predictions": _PREDICTIONS, **label_views(self._keys())}.items():
             self._connection.execute(f"CREATE VIEW {name} AS {sql}")
-        self._views = [*_SHOWN, *self._add_flat_views(_kinds_in(predictions))]
+        self._views = [*_SHOWN, *self._add_flat_views(self._kinds())]
         self._connection.execute("SET lock_configuration = true")
 
     def __enter__(self) -> Self:
@@ -148,14 +142,19 @@ class RecordDatabase:
             self._connection.unregister("wanted")
         return [str(row[0]) for row in rows]
 
-    def places(self, prediction_id: str) -> list[Place]:
-        """Where the prediction is recorded, oldest first; the id of a call of several rows means all of them."""
+    def calls(self, prediction_id: str) -> list[Call]:
+        """The calls of that id, oldest first: of one row, or of a call, which means all of its rows."""
         rows = self._connection.execute(
             "SELECT DISTINCT segment, position, CASE WHEN prediction_id = $1 THEN row END, time FROM predictions_stored"
             " WHERE prediction_id = $1 OR request_id = $1 ORDER BY time, segment, position",
             [prediction_id],
         ).fetchall()
-        return [Place(segment, position, row) for segment, position, row, _ in rows]
+        asked = "SELECT record FROM predictions_stored WHERE segment = $1 AND position = $2 AND record IS NOT NULL"
+        return [
+            Call(payload, row)
+            for segment, position, row, _ in rows
+            for (payload,) in self._connection.execute(asked, [segment, position]).fetchall()
+        ]
 
     def _check(self, statements: Sequence[Any]) -> None:
         if len(statements) != 1:
@@ -163,16 +162,17 @@ class RecordDatabase:
         if statements[0].type not in _ALLOWED:
             raise InvalidRequest(f"records can only be read: expected a SELECT, got {statements[0].type.name}")
 
-    def _add_table(self, name: str, stored: Stored, schema: Any) -> None:
-        parts = []
-        if stored.files:
-            parts.append(ds.dataset([str(path) for path in stored.files], schema=schema))
-        parts.append(pa.concat_tables([table.cast(schema) for table in stored.tables] or [schema.empty_table()]))
+    def _add_table(self, name: str, found: Recorded) -> None:
+        parts = found.parts()
         names = [f"{name}_{number}" for number in range(len(parts))]
         for part_name, part in zip(names, parts, strict=True):
             self._connection.register(part_name, part)
         union = " UNION ALL ".join(f"SELECT * FROM {part_name}" for part_name in names)  # noqa: S608 - our own names
         self._connection.execute(f"CREATE VIEW {name} AS {union}")
+
+    def _kinds(self) -> ColumnKinds:
+        asked = "SELECT DISTINCT deployment, columns FROM predictions_stored WHERE columns IS NOT NULL ORDER BY ALL"
+        return merged_kinds(self._connection.execute(asked).fetchall())
 
     def _add_flat_views(self, kinds: ColumnKinds) -> list[str]:
         label_kinds = self._label_kinds()
@@ -272,11 +272,6 @@ def label_type_of(kinds: set[str]) -> str:
     """The SQL type of a label column: that of its values where they agree, text where they do not."""
     sql_type = type_of(kinds)
     return "VARCHAR" if sql_type == "JSON" else sql_type
-
-
-def _kinds_in(stored: Stored) -> ColumnKinds:
-    metadata = [pq.read_schema(path).metadata for path in stored.files]
-    return merged_kinds([*metadata, *(table.schema.metadata for table in stored.tables)])
 
 
 def _unused(name: str, prefix: str, taken: set[str]) -> str:

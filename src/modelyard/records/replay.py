@@ -17,8 +17,7 @@ from modelyard.domain.records import PredictionRecord
 from modelyard.domain.schema import Output, Schema
 from modelyard.errors import InvalidRequest, ModelyardError, PredictionNotFound
 from modelyard.protocol import decode
-from modelyard.records import segments
-from modelyard.records.log import PREDICTIONS, decode_record
+from modelyard.records.log import decode_record
 from modelyard.records.query import RecordDatabase
 from modelyard.records.tables import id_of_row
 from modelyard.runtime.interface import Runtime
@@ -74,17 +73,14 @@ def find_in(database: RecordDatabase, directory: str | Path, prediction_id: str)
     Raises:
         PredictionNotFound: there is none in `directory`.
     """
-    places = database.places(prediction_id)
-    if not places:
+    calls = database.calls(prediction_id)
+    if not calls:
         raise PredictionNotFound(
             f"no prediction {prediction_id!r} is recorded in {directory}; the table predictions lists those that are "
             "(`modelyard records query`)"
         )
-    place = places[-1]
-    payload = segments.payload_at(Path(directory) / PREDICTIONS / place.segment, place.position)
-    if payload is None:
-        raise PredictionNotFound(f"the record of {prediction_id!r} in {place.segment} can no longer be read")
-    return Found(decode_record(payload), place.row, len(places) - 1)
+    newest = calls[-1]
+    return Found(decode_record(newest.payload), newest.row, len(calls) - 1)
 
 
 def require_version(record: PredictionRecord) -> None:

@@ -12,12 +12,11 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Literal, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 from modelyard.errors import RecordNotKept
 from modelyard.records.framing import HEADER_BYTES, MAX_PAYLOAD, SALT_BYTES, Frames, Framing, header, salt_of
@@ -137,12 +136,16 @@ class SegmentWriter:
 
     def _continue(self) -> bool:
         newest = segments(self.folder)[-1:]
-        if not newest or newest[0].stat().st_size >= self._segment_bytes:
+        try:
+            if not newest or newest[0].stat().st_size >= self._segment_bytes:
+                return False
+            descriptor = os.open(newest[0], os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
             return False
-        descriptor = os.open(newest[0], os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = scan(newest[0])
+            # It may have been shipped and removed between the listing and the lock.
+            found = scan(newest[0]) if os.fstat(descriptor).st_nlink else None
             if found is None:
                 raise BlockingIOError
             # Whatever follows the last whole frame was never acknowledged, and its writer is gone.
@@ -197,16 +200,27 @@ def segments(folder: Path) -> list[Path]:
     return [] if newest is None else sorted(path for path in folder.glob(pattern) if path <= newest)
 
 
-def scan(path: Path, start: int = HEADER_BYTES) -> Scan | None:
-    """Read the frames of a segment from the offset `start` on; None where the file is no segment."""
+def scan(path: Path, start: int = HEADER_BYTES, most: int | None = None) -> Scan | None:
+    """Read the frames of a segment from the offset `start` on; None where the file is no segment.
+
+    With `most`, only about so many bytes are read, or those of one frame where that is longer.
+    """
     with path.open("rb") as file:
-        salt = salt_of(file.read(HEADER_BYTES))
-        if salt is None:
-            return None
-        file.seek(start)
-        data = file.read()
+        return scan_file(path, file, start, most)
+
+
+def scan_file(path: Path, file: IO[bytes], start: int = HEADER_BYTES, most: int | None = None) -> Scan | None:
+    """As `scan`, of a file that is open already, and so is still there when it was removed."""
+    file.seek(0)
+    salt = salt_of(file.read(HEADER_BYTES))
+    if salt is None:
+        return None
+    file.seek(start)
+    data = file.read() if most is None else file.read(most)
     framing = Framing.of(salt)
     frames = framing.frames(data)
+    if not frames.found and most is not None and len(data) == most:
+        frames = framing.frames(data + file.read())
     return Scan(
         path,
         framing,
@@ -216,28 +230,6 @@ def scan(path: Path, start: int = HEADER_BYTES) -> Scan | None:
             start + frames.end,
         ),
     )
-
-
-def payload_at(path: Path, offset: int) -> bytes | None:
-    """The payload of the one frame at `offset`, or None where there is no whole frame."""
-    with path.open("rb") as file:
-        salt = salt_of(file.read(HEADER_BYTES))
-        if salt is None:
-            return None
-        file.seek(offset)
-        return Framing.of(salt).first(file.read)
-
-
-def payloads(folder: Path, on_damage: Callable[[Damage], None] | None = None) -> Iterator[bytes]:
-    """Every payload of every segment of `folder`, segment by segment, each in the order of writing."""
-    for path in segments(folder):
-        found = scan(path)
-        if found is None:
-            continue
-        if on_damage is not None:
-            for damage in found.damage:
-                on_damage(damage)
-        yield from found.frames.payloads()
 
 
 class _reported:  # noqa: N801 - reads as a phrase: "with _reported(folder)"

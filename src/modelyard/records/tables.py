@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from modelyard.domain.records import Label, PredictionRecord, row_id
 from modelyard.errors import ModelyardError
 from modelyard.protocol import decode
-from modelyard.records.batches import is_batch, kind_of, numbers, opened, text_of
+from modelyard.records.batches import is_batch, kind_of, numbers, opened, text_of, value_of
 from modelyard.records.log import decode_label, decode_record
 
 PREDICTION_SCHEMA = pa.schema(
@@ -28,6 +29,7 @@ PREDICTION_SCHEMA = pa.schema(
         ("version", pa.int32()),
         ("digest", pa.string()),
         ("time", pa.timestamp("us")),
+        ("event_time", pa.timestamp("us")),
         ("latency_ms", pa.float64()),
         ("status", pa.int16()),
         ("outcome", pa.string()),
@@ -37,9 +39,17 @@ PREDICTION_SCHEMA = pa.schema(
         ("outputs", pa.string()),
         ("segment", pa.string()),
         ("position", pa.int64()),
+        ("record", pa.binary()),
+        ("columns", pa.string()),
+        ("day", pa.date32()),
     ]
 )
-"""One line per row of a call, and one for a call whose rows cannot be read; the last two say where the record lies."""
+"""One line per row of a call, and one for a call whose rows cannot be read.
+
+`segment` and `position` tell calls apart. `record` is on the first line of a call: the call as it came
+(`PredictionRecord` as msgpack), from which it can be computed again. `columns` is on one line a deployment and stretch:
+the kinds of values that the stretch has. `day` (UTC) is that of `time`.
+"""
 
 LABEL_SCHEMA = pa.schema(
     [
@@ -55,29 +65,32 @@ LABEL_SCHEMA = pa.schema(
         ("received_ns", pa.int64()),
         ("segment", pa.string()),
         ("position", pa.int64()),
+        ("day", pa.date32()),
     ]
 )
-"""One line per label ever added; the last three order those of one row that became known at the same moment.
+"""One line per label ever added.
+
+`received_ns`, `segment` and `position` order those of one row that became known at the same moment.
 
 `prediction_id` is empty for a label by key, `deployment` and `key` for one by id. `position` grows from label to label:
 it is the offset of the frame, plus the place in it where that is a batch of labels (each takes more than one byte).
 """
 
-COLUMNS_KEY = b"modelyard.columns"
-
 ColumnKinds: TypeAlias = dict[str, dict[str, dict[str, set[str]]]]
 """deployment → ``inputs`` or ``outputs`` → JSON path below it (keys joined by NUL) → kinds of value seen."""
 
 _AT_ONCE = 2048
+_COLUMNS = PREDICTION_SCHEMA.names.index("columns")
+_US_A_DAY = 86_400_000_000
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 _json = msgspec.json.Encoder()
+_sorted = msgspec.json.Encoder(order="deterministic")
 
 
 def prediction_table(segment: Path, frames: list[tuple[int, bytes]]) -> Any:
-    """The table of these frames of the prediction log, with the kinds of values seen in its metadata."""
-    kinds: ColumnKinds = {}
-    parts = [_table(_described_lines(segment, some, kinds), PREDICTION_SCHEMA) for some in _pieces(frames)]
-    return _with_kinds(pa.concat_tables(parts), kinds)
+    """The table of these frames of the prediction log."""
+    return pa.concat_tables([_table(_described_lines(segment, some), PREDICTION_SCHEMA) for some in _pieces(frames)])
 
 
 def _pieces(frames: list[tuple[int, bytes]]) -> Iterable[list[tuple[int, bytes]]]:
@@ -85,14 +98,22 @@ def _pieces(frames: list[tuple[int, bytes]]) -> Iterable[list[tuple[int, bytes]]
     return (frames[start : start + _AT_ONCE] for start in range(0, max(len(frames), 1), _AT_ONCE))
 
 
-def _described_lines(segment: Path, frames: list[tuple[int, bytes]], kinds: ColumnKinds) -> list[tuple[Any, ...]]:
+def _described_lines(segment: Path, frames: list[tuple[int, bytes]]) -> list[tuple[Any, ...]]:
     lines: list[tuple[Any, ...]] = []
+    kinds: ColumnKinds = {}
+    first: dict[str, int] = {}
     for position, payload in frames:
         record = decode_record(payload)
         rows = described(record)
         if record.outcome == "ok":
+            first.setdefault(record.deployment, len(lines))
             _observe(kinds.setdefault(record.deployment, {"inputs": {}, "outputs": {}}), rows)
-        lines.extend(_lines(record, rows, segment.name, position))
+        lines.extend(_lines(record, rows, segment.name, position, payload))
+    for deployment, at in first.items():
+        seen = {
+            side: {path: sorted(found) for path, found in paths.items()} for side, paths in kinds[deployment].items()
+        }
+        lines[at] = (*lines[at][:_COLUMNS], _json.encode(seen).decode(), *lines[at][_COLUMNS + 1 :])
     return lines
 
 
@@ -122,25 +143,19 @@ def _batch_table(payload: bytes, segment: str, position: int) -> Any:
         "received_ns": pa.repeat(pa.scalar(received_ns, pa.int64()), rows),
         "segment": pa.repeat(pa.scalar(segment, pa.string()), rows),
         "position": pa.array(range(position, position + rows), pa.int64()),
+        "day": pa.repeat(pa.scalar(received_ns // 1000 // _US_A_DAY, pa.int32()).cast(pa.date32()), rows),
     }
     return pa.table([columns[name] for name in LABEL_SCHEMA.names], names=LABEL_SCHEMA.names).cast(LABEL_SCHEMA)
 
 
-def merged(tables: list[Any]) -> Any:
-    """Tables of one of the two schemas as one, with the kinds of values seen in any of them."""
-    return _with_kinds(pa.concat_tables(tables), merged_kinds(table.schema.metadata for table in tables))
-
-
-def merged_kinds(metadata: Iterable[Mapping[bytes, bytes] | None]) -> ColumnKinds:
-    """The kinds of values seen in any of several tables, from the metadata of their schemas."""
+def merged_kinds(found: Iterable[tuple[str, str]]) -> ColumnKinds:
+    """The kinds of values of each deployment, from its name and each text in the column `columns`."""
     kinds: ColumnKinds = {}
-    for one in metadata:
-        seen = msgspec.json.decode((one or {}).get(COLUMNS_KEY, b"{}"), type=ColumnKinds)
-        for deployment, sides in seen.items():
-            merged_sides = kinds.setdefault(deployment, {"inputs": {}, "outputs": {}})
-            for side, paths in sides.items():
-                for path, found in paths.items():
-                    merged_sides[side].setdefault(path, set()).update(found)
+    for deployment, text in found:
+        merged_sides = kinds.setdefault(deployment, {"inputs": {}, "outputs": {}})
+        for side, paths in msgspec.json.decode(text, type=dict[str, dict[str, set[str]]]).items():
+            for path, seen in paths.items():
+                merged_sides[side].setdefault(path, set()).update(seen)
     return kinds
 
 
@@ -153,14 +168,16 @@ def described(record: PredictionRecord) -> list[dict[str, Any]]:
 
 
 def _lines(
-    record: PredictionRecord, rows: list[dict[str, Any]], segment: str, position: int
+    record: PredictionRecord, rows: list[dict[str, Any]], segment: str, position: int, payload: bytes
 ) -> Iterable[tuple[Any, ...]]:
+    came = record.received_ns // 1000
     call = (
-        record.deployment,
+        deployment_of(record),
         record.model,
         record.version,
         record.digest,
-        record.received_ns // 1000,
+        came,
+        (record.event_ns or record.received_ns) // 1000,
         record.latency_ns / 1e6,
         record.status,
         record.outcome,
@@ -168,7 +185,19 @@ def _lines(
         record.error,
     )
     if not rows:
-        yield (record.prediction_id, record.prediction_id, None, *call, None, None, segment, position)
+        yield (
+            record.prediction_id,
+            record.prediction_id,
+            None,
+            *call,
+            None,
+            None,
+            segment,
+            position,
+            payload,
+            None,
+            came // _US_A_DAY,
+        )
     for index, row in enumerate(rows):
         inputs, outputs = row.get("inputs"), row.get("outputs")
         yield (
@@ -180,7 +209,18 @@ def _lines(
             None if outputs is None else _json.encode(outputs).decode(),
             segment,
             position,
+            payload if index == 0 else None,
+            None,
+            came // _US_A_DAY,
         )
+
+
+def deployment_of(record: PredictionRecord) -> str | None:
+    """The deployment that was called; None where there is none of that name.
+
+    What callers get wrong must not become names of deployments, each with a folder of its own.
+    """
+    return None if record.status == 404 and not record.digest else record.deployment or None
 
 
 def id_of_row(record: PredictionRecord, index: int, rows: int) -> str:
@@ -205,6 +245,21 @@ def _label_line(label: Label, segment: str, position: int) -> tuple[Any, ...]:
         label.received_ns,
         segment,
         position,
+        label.received_ns // 1000 // _US_A_DAY,
+    )
+
+
+def label_of(line: Mapping[str, Any]) -> Label:
+    """The label that one line of the table of labels was made of."""
+    known = line["known_at"]
+    return Label(
+        line["prediction_id"],
+        value_of(line["kind"], line["value"]),
+        line["received_ns"],
+        line["source"],
+        line["deployment"],
+        line["key"],
+        0 if known is None else (known.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND * 1000,
     )
 
 
@@ -246,7 +301,3 @@ def _table(lines: list[tuple[Any, ...]], schema: Any) -> Any:
     return pa.table(
         [pa.array(values, type=part.type) for values, part in zip(columns, schema, strict=True)], schema=schema
     )
-
-
-def _with_kinds(table: Any, kinds: ColumnKinds) -> Any:
-    return table.replace_schema_metadata({COLUMNS_KEY: msgspec.json.encode(kinds)})

@@ -139,7 +139,7 @@ def test_what_became_known_last_counts_in_whatever_order_it_comes(tmp_path: Path
 def test_a_batch_of_labels_is_kept_in_one_frame_and_read_in_order(tmp_path: Path) -> None:
     flights(tmp_path)
     given = [Label("b-0", value, 0) for value in (1, 2.5, True, None, "late", 2**64 - 1)]
-    given += [by_key("by key", 0, flight=1714, known_ns=7)]
+    given += [by_key("by key", 0, flight=1714, known_ns=7000)]
     writer = LabelLog(tmp_path)
     writer.append(label("b-0", "before", received_ns=40))
     assert writer.append_table(table_of(given), 50, "file") == 7
@@ -147,7 +147,7 @@ def test_a_batch_of_labels_is_kept_in_one_frame_and_read_in_order(tmp_path: Path
     kept = list(read_labels(tmp_path))
     assert [one.value for one in kept] == ["before", 1, 2.5, True, None, "late", 2**64 - 1, "by key"]
     assert {(one.received_ns, one.source) for one in kept[1:]} == {(50, "file")}
-    assert kept[-1] == Label("", "by key", 50, "file", "delay", key_of({"flight": 1714}), 7)
+    assert kept[-1] == Label("", "by key", 50, "file", "delay", key_of({"flight": 1714}), 7000)
     table = query(tmp_path, "SELECT value, kind, number FROM labels_history").to_pylist()
     assert [(line["value"], line["kind"], line["number"]) for line in table[1:6]] == [
         ("1", "int", 1.0), ("2.5", "float", 2.5), ("true", "bool", 1.0), (None, "null", None), ("late", "text", None),

@@ -8,8 +8,9 @@ import pytest
 
 from modelyard.domain.records import Label, key_of
 from modelyard.errors import InvalidInput
-from modelyard.records.batches import labels_in, written
+from modelyard.records.batches import written
 from modelyard.records.labels import FileForm, parse_value, read_file
+from modelyard.records.tables import label_of, label_table
 
 
 def csv(folder: Path, text: str) -> Path:
@@ -25,7 +26,8 @@ def parquet(folder: Path, **columns: object) -> Path:
 
 
 def labels(path: Path, form: FileForm | None = None) -> list[Label]:
-    return [label for payload in written(read_file(path, form), 5, "test") for label in labels_in(payload)]
+    frames = [(at, payload) for at, payload in enumerate(written(read_file(path, form), 5, "test"))]
+    return [label_of(line) for line in label_table(path, frames).to_pylist()]
 
 
 def values(path: Path, read_as: Any = "auto") -> list[tuple[str, object]]:

@@ -1,6 +1,4 @@
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +6,9 @@ import pyarrow as pa
 import pytest
 
 from modelyard.errors import InvalidRequest
-from modelyard.records import cache, segments
 from modelyard.records.batches import table_of
-from modelyard.records.log import LabelLog, PredictionLog, read_labels
-from modelyard.records.query import Place, RecordDatabase, query
+from modelyard.records.log import LabelLog, PredictionLog, decode_record, read_labels
+from modelyard.records.query import RecordDatabase, query
 from unit.records.samples import call, label, record
 
 
@@ -37,7 +34,7 @@ def test_a_call_of_one_row_is_one_line(tmp_path: Path) -> None:
     (line,) = rows(tmp_path, "SELECT * FROM predictions")
     assert json.loads(line.pop("inputs")) == {"temp": 21.5, "city": "Bern"}
     assert json.loads(line.pop("outputs")) == {"predict": "late", "predict_proba": {"late": 0.75, "on time": 0.25}}
-    assert str(line.pop("time")) == "2023-11-14 22:13:20"
+    assert str(line.pop("time")) == str(line.pop("event_time")) == "2023-11-14 22:13:20"
     assert line.pop("digest") == "blake3:" + "a" * 64
     assert line == {
         "prediction_id": "a1", "request_id": "a1", "row": 0, "deployment": "delay", "model": "delay", "version": 3,
@@ -149,7 +146,8 @@ def test_names_that_clash_are_told_apart(tmp_path: Path) -> None:
     given = {"version": 7, "Time": 8, "x": 1, "X": 2, "predict": 3, 'it\'s "odd"': 4, "a/b~c": 5, "label": 6}
     log(tmp_path, call("a", [given], [{"predict": 9, "predict_proba": {"0": 0.5}, "Predict_Proba": 1}]))
     (line,) = rows(tmp_path, "SELECT * FROM delay")
-    meta = {"prediction_id", "request_id", "row", "model", "time", "latency_ms", "status", "outcome", "error"}
+    meta = {"prediction_id", "request_id", "row", "model", "time", "event_time", "latency_ms", "status", "outcome",
+            "error"}
     assert {name: value for name, value in line.items() if name not in meta} == {
         "version": 3, "input_version": 7, "input_Time": 8, "x": 1, "input_X": 2, "predict": 3, 'it\'s "odd"': 4,
         "a/b~c": 5, "input_label": 6, "output_predict": 9, "predict_proba_0": 0.5, "Predict_Proba": 1, "label": None,
@@ -265,103 +263,8 @@ def test_ids_are_found(tmp_path: Path) -> None:
     log(tmp_path, record("a1"), call("b", [{"x": 1}, {"x": 2}], [{"predict": 5}, {"predict": 6}]))
     with RecordDatabase(tmp_path) as database:
         assert database.unknown(table_of(map(label, ["b-1", "zz", "a1", "zz", "b"]))) == ["zz", "b"]
-        assert [place.row for place in database.places("a1")] == [0]
-        assert [place.row for place in database.places("b-1")] == [1]
-        assert [place.row for place in database.places("b")] == [None]
-        assert database.places("zz") == []
-        (first,), (second,) = database.places("a1"), database.places("b")
-        assert isinstance(first, Place)
-        assert first.segment == second.segment
-        assert first.position < second.position
-
-
-class TestCache:
-    @pytest.fixture(autouse=True)
-    def small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cache, "PART_BYTES", 1)
-        monkeypatch.setattr(cache, "PARTS_PER_SEGMENT", 3)
-
-    def count(self, directory: Path) -> int:
-        return int(
-            query(directory, "SELECT count(*) AS n, count(DISTINCT prediction_id) AS m FROM delay")["n"][0].as_py()
-        )
-
-    def parts(self, directory: Path) -> list[Path]:
-        return sorted((directory / "cache" / "predictions").glob("*.parquet"))
-
-    def test_a_log_that_is_being_written_is_read_bit_by_bit(self, tmp_path: Path) -> None:
-        writer = PredictionLog(tmp_path)
-        for number in range(12):
-            writer.append(record(f"a{number}"))
-            assert self.count(tmp_path) == number + 1
-        found = query(tmp_path, "SELECT prediction_id FROM predictions")["prediction_id"].to_pylist()
-        assert sorted(found) == sorted(f"a{number}" for number in range(12))
-        assert self.parts(tmp_path)
-
-    def test_columns_seen_in_any_part_are_in_the_view(self, tmp_path: Path) -> None:
-        writer = PredictionLog(tmp_path)
-        for number, value in enumerate([1, 2.5, 3, 4, 5]):
-            writer.append(call(f"a{number}", [{"x": value, f"only{number}": "y"}], [{"predict": 1}]))
-            self.count(tmp_path)
-        table = query(tmp_path, "SELECT x, only0, only1, only2, only3, only4 FROM delay ORDER BY prediction_id")
-        assert str(table.schema.field("x").type) == "double"
-        assert table["x"].to_pylist() == [1, 2.5, 3, 4, 5]
-
-    def test_decoded_frames_are_not_decoded_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        log(tmp_path, record("a1"))
-        assert self.count(tmp_path) == 1
-
-        def fail(*_: object) -> None:
-            raise AssertionError("decoded again")
-
-        monkeypatch.setattr("modelyard.records.query.prediction_table", fail)
-        assert self.count(tmp_path) == 1
-
-    def test_merged_parts_are_left_for_an_hour_to_those_who_read_them(self, tmp_path: Path) -> None:
-        writer = PredictionLog(tmp_path)
-        for number in range(4):
-            writer.append(record(f"a{number}"))
-            self.count(tmp_path)
-        assert len(self.parts(tmp_path)) == 5
-        for path in self.parts(tmp_path):
-            make_older(path, seconds=7200)
-        assert self.count(tmp_path) == 4
-        assert len(self.parts(tmp_path)) == 1
-        assert self.count(tmp_path) == 4
-
-    def test_a_broken_part_is_made_again(self, tmp_path: Path) -> None:
-        log(tmp_path, record("a1"))
-        self.count(tmp_path)
-        (part,) = self.parts(tmp_path)
-        part.write_bytes(part.read_bytes()[:50])
-        assert self.count(tmp_path) == 1
-        assert self.parts(tmp_path)[0].stat().st_size > 50
-
-    def test_parts_of_segments_that_are_gone_are_gone(self, tmp_path: Path) -> None:
-        log(tmp_path, record("a1"))
-        self.count(tmp_path)
-        segments.segments(tmp_path / "predictions")[0].unlink()
-        log(tmp_path, record("a2"))
-        assert query(tmp_path, "SELECT prediction_id FROM delay")["prediction_id"].to_pylist() == ["a2"]
-        assert len(self.parts(tmp_path)) == 1
-
-    def test_a_cache_that_cannot_be_written_makes_no_difference(self, tmp_path: Path) -> None:
-        log(tmp_path, record("a1"))
-        (tmp_path / "cache").write_text("in the way")
-        assert self.count(tmp_path) == 1
-
-    def test_damage_is_reported_every_time(self, tmp_path: Path) -> None:
-        log(tmp_path, record("a1"), record("a2"))
-        path = segments.segments(tmp_path / "predictions")[0]
-        data = bytearray(path.read_bytes())
-        data[60] ^= 1
-        path.write_bytes(data)
-        for _ in range(2):
-            with RecordDatabase(tmp_path) as database:
-                assert [(one.path, one.offset) for one in database.damage] == [(path, 24)]
-                assert database.query("SELECT prediction_id FROM predictions")["prediction_id"].to_pylist() == ["a2"]
-
-
-def make_older(path: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    os.utime(path, (then, then))
+        assert [one.row for one in database.calls("a1")] == [0]
+        assert [one.row for one in database.calls("b-1")] == [1]
+        assert [one.row for one in database.calls("b")] == [None]
+        assert database.calls("zz") == []
+        assert decode_record(database.calls("b-1")[0].payload).prediction_id == "b"

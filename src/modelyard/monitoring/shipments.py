@@ -1,0 +1,74 @@
+"""Everything that is made from the prediction log and the label log, and the loop that ships it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelyard.errors import ModelyardError
+from modelyard.home import Home
+from modelyard.records.delta import TablesRoot
+from modelyard.records.shipping import Shipment, Shipped, record_shipments, remove_shipped, ship
+from modelyard.records.upkeep import compact
+
+if TYPE_CHECKING:
+    from modelyard.registry import Registry
+
+EVERY = 5.0
+"""Seconds between two looks; readers do not wait for it, they see what is not shipped too."""
+
+COMPACTED_EVERY = 900.0
+
+LONGEST_PAUSE = 60.0
+
+
+def shipments(home: Home, registry: Registry) -> tuple[Shipment, ...]:
+    """All tables: predictions, labels, and the counts of windows."""
+    from modelyard.monitoring.sources import profile_shipment
+    from modelyard.monitoring.store import MonitorStore
+    from modelyard.monitoring.versions import KnownVersions
+
+    store = MonitorStore(registry.database)
+    profiles = profile_shipment(KnownVersions(registry), lambda name: store.settings(name).window)
+    return (*record_shipments(), profiles)
+
+
+def ship_all(directory: Path, all_of_them: tuple[Shipment, ...]) -> Shipped:
+    """Ship everything once, and remove segments that are shipped.
+
+    Raises:
+        Unavailable, Failed: a table cannot be reached, read or written; nothing is lost.
+    """
+    root, shipped = TablesRoot.of(directory), Shipped()
+    for shipment in all_of_them:
+        shipped += ship(directory, shipment, root)
+    shipped.removed = remove_shipped(directory, all_of_them, root)
+    return shipped
+
+
+def follow(home: Home, stop: threading.Event, tell: Callable[[str], None], every: float = EVERY) -> None:
+    """Ship what is recorded in `home` until `stop` is set. What cannot be shipped now is tried again."""
+    # Nothing is loaded before there is something to ship: most of the memory is libraries.
+    while not any(home.records.glob("*/*.log")):
+        if stop.wait(every):
+            return
+    from modelyard.registry import Registry
+
+    pause, compacted = every, time.monotonic()
+    with Registry.open(home) as registry:
+        all_of_them = shipments(home, registry)
+        while not stop.is_set():
+            try:
+                for damage in ship_all(home.records, all_of_them).damage:
+                    tell(str(damage))
+                if time.monotonic() - compacted >= COMPACTED_EVERY:
+                    compacted = time.monotonic()
+                    compact(TablesRoot.of(home.records), [one.table for one in all_of_them])
+                pause = every
+            except (ModelyardError, OSError) as error:
+                tell(f"{error}; tried again in {pause:.0f} s")
+                pause = min(LONGEST_PAUSE, pause * 2)
+            stop.wait(pause)
