@@ -182,7 +182,7 @@ def snapshot_delta(
         tell: Called with how far it is.
 
     Raises:
-        InvalidRequest: there is no such table or version, `deltalake` is not installed, or the name cannot be one.
+        InvalidRequest: there is no such table or version, or the name cannot be one.
         Failed: a file of that version is gone.
     """
     from modelyard.datasets.delta import pinned

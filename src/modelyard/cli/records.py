@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelyard.cli import shipping
 from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ labels_app = typer.Typer(help="Add the truth for past predictions.", no_args_is_
 records_app = typer.Typer(help="Query predictions joined with labels, with SQL.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
 app.add_typer(records_app, name="records")
+records_app.add_typer(shipping.app)
 
 SHOWN_ROWS = 100
 """Rows of a text table, unless more are asked for."""

@@ -23,7 +23,7 @@ from modelyard.control.supervisor import Program, Supervisor
 from modelyard.errors import Conflict, PolicyDenied
 from modelyard.home import Home
 
-CONTROL, DATA, MONITOR = "control plane", "data plane", "monitor"
+CONTROL, DATA, MONITOR, SHIPPER = "control plane", "data plane", "monitor", "shipper"
 
 _BACKLOG = 4096
 
@@ -89,7 +89,8 @@ def supervise(
         _listen(options.host, options.port, "--port", patience=5.0) as data,
     ):
         say = _announcer(home, ready)
-        Supervisor([_control(home, control), _data(home, options, control, data), _monitor(home)], tell, say).run(stop)
+        listening = [_control(home, control), _data(home, options, control, data)]
+        Supervisor([*listening, _monitor(home), _shipper(home)], tell, say).run(stop)
 
 
 def _announcer(home: Home, ready: Callable[[Running], None]) -> Callable[[dict[str, Announcement]], None]:
@@ -130,6 +131,13 @@ def _monitor(home: Home) -> Program:
     file = home.run / "monitor.json"
     command = _python("modelyard.control.monitoring", "--home", home.path, "--announce", file)
     return Program(MONITOR, lambda _before: command, file)
+
+
+def _shipper(home: Home) -> Program:
+    """The shipper of records, which listens nowhere either."""
+    file = home.run / "shipper.json"
+    command = _python("modelyard.control.shipping", "--home", home.path, "--announce", file)
+    return Program(SHIPPER, lambda _before: command, file)
 
 
 def _python(module: str, *arguments: object) -> list[str]:

@@ -27,7 +27,7 @@ def pinned(path: str | Path, version: int | None, folder: Path) -> tuple[list[Fo
     The log is written below `folder`, which has to stay until the snapshot is taken.
 
     Raises:
-        InvalidRequest: `deltalake` is not installed; there is no such table or version; or it is of a kind that cannot
+        InvalidRequest: there is no such table or version; or it is of a kind that cannot
             be kept (not on a local disk, with deletion vectors).
         Failed: a file of that version has been removed since.
     """
@@ -49,11 +49,9 @@ def pinned(path: str | Path, version: int | None, folder: Path) -> tuple[list[Fo
 
 
 def _opened(path: str | Path, version: int | None) -> Any:
-    try:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-    except ImportError as error:
-        raise InvalidRequest("Delta tables need the package deltalake: pip install 'modelyard[delta]'") from error
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
     try:
         return DeltaTable(path, version=version)
     except DeltaError as error:

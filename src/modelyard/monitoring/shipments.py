@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 EVERY = 5.0
 """Seconds between two looks; readers do not wait for it, they see what is not shipped too."""
+
+PROFILES_EVERY = 60.0
+"""Counts are added to a table so much more seldom, as each time costs a line a window."""
 
 COMPACTED_EVERY = 900.0
 
@@ -36,14 +39,14 @@ def shipments(home: Home, registry: Registry) -> tuple[Shipment, ...]:
     return (*record_shipments(), profiles)
 
 
-def ship_all(directory: Path, all_of_them: tuple[Shipment, ...]) -> Shipped:
-    """Ship everything once, and remove segments that are shipped.
+def ship_all(directory: Path, all_of_them: Sequence[Shipment], now: Collection[str] | None = None) -> Shipped:
+    """Ship everything once, or only the tables `now`, and remove segments that all tables have.
 
     Raises:
         Unavailable, Failed: a table cannot be reached, read or written; nothing is lost.
     """
     root, shipped = TablesRoot.of(directory), Shipped()
-    for shipment in all_of_them:
+    for shipment in (one for one in all_of_them if now is None or one.table in now):
         shipped += ship(directory, shipment, root)
     shipped.removed = remove_shipped(directory, all_of_them, root)
     return shipped
@@ -57,12 +60,16 @@ def follow(home: Home, stop: threading.Event, tell: Callable[[str], None], every
             return
     from modelyard.registry import Registry
 
-    pause, compacted = every, time.monotonic()
+    pause, compacted, counted = every, time.monotonic(), 0.0
     with Registry.open(home) as registry:
         all_of_them = shipments(home, registry)
         while not stop.is_set():
             try:
-                for damage in ship_all(home.records, all_of_them).damage:
+                now = {one.table for one in record_shipments()}
+                if time.monotonic() - counted >= PROFILES_EVERY:
+                    counted = time.monotonic()
+                    now = {one.table for one in all_of_them}
+                for damage in ship_all(home.records, all_of_them, now).damage:
                     tell(str(damage))
                 if time.monotonic() - compacted >= COMPACTED_EVERY:
                     compacted = time.monotonic()

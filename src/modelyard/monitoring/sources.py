@@ -8,13 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from modelyard.home import Home
 from modelyard.monitoring.counting import Part, Place
 from modelyard.monitoring.parts import PART_SCHEMA, PROFILES, PartTables, merged
 from modelyard.monitoring.versions import KnownVersions
 from modelyard.records.log import PREDICTIONS
-from modelyard.records.reading import recorded
+from modelyard.records.reading import Recorded, recorded
 from modelyard.records.shipping import Shipment
 
 
@@ -29,27 +30,27 @@ class PartSource:
 
     def __init__(self, home: Home, versions: KnownVersions, seconds_of: Callable[[str], float]) -> None:
         self._records, self._shipment = home.records, profile_shipment(versions, seconds_of)
-        self._table: Any = PART_SCHEMA.empty_table()
+        self._recorded = Recorded(PART_SCHEMA)
 
     def refresh(self) -> None:
-        """Read what has come since."""
-        self._table = recorded(self._records, self._shipment).table()
+        """Take what is there now."""
+        self._recorded = recorded(self._records, self._shipment)
 
     def deployments(self) -> list[str]:
         """Those that have calls."""
-        return sorted(name for name in pc.unique(self._table["deployment"]).to_pylist() if name)
+        names = self._recorded.table(["deployment"])["deployment"]
+        return sorted(name for name in pc.unique(names).to_pylist() if name)
 
     def newest(self, deployment: str, until: float) -> int:
         """When the newest window of a deployment began that began before `until` (seconds since 1970); 0: none."""
-        mine = pc.and_(pc.equal(self._table["deployment"], deployment), pc.less(self._table["window"], _moment(until)))
-        found = pc.max(self._table.filter(mine)["window"]).as_py()
+        wanted = (ds.field("deployment") == deployment) & (ds.field("window") < _moment(until))
+        found = pc.max(self._recorded.table(["window"], wanted)["window"]).as_py()
         return 0 if found is None else int(found.replace(tzinfo=UTC).timestamp())
 
     def parts(self, deployment: str, since: int = 0) -> dict[Place, Part]:
         """All windows of a deployment that begin from `since` (seconds since 1970) on, each added up."""
-        start = _moment(since)
-        mine = pc.and_(pc.equal(self._table["deployment"], deployment), pc.greater_equal(self._table["window"], start))
-        return merged(self._table.filter(mine).to_pylist())
+        wanted = (ds.field("deployment") == deployment) & (ds.field("window") >= _moment(since))
+        return merged(self._recorded.table(None, wanted).to_pylist())
 
 
 def _moment(seconds: float) -> Any:

@@ -190,8 +190,9 @@ class RecordFiles:
         from modelyard.records.reading import recorded
 
         found = recorded(self._directory, shipment)
-        for damage in found.damage if self._on_damage is not None else ():
-            self._on_damage(damage)
+        if self._on_damage is not None:
+            for damage in found.damage:
+                self._on_damage(damage)
         return found.table(columns).sort_by([("segment", "ascending"), ("position", "ascending")])
 
 

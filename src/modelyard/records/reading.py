@@ -39,13 +39,15 @@ class Recorded:
 
         return [*([] if self.shipped is None else [self.shipped]), pa.concat_tables([self._empty(), *self.tables])]
 
-    def table(self, columns: list[str] | None = None) -> Any:
-        """All of it in memory, or some of its columns."""
+    def table(self, columns: list[str] | None = None, where: Any = None) -> Any:
+        """All of it in memory, or some of its columns, or the rows for which the expression `where` holds."""
         import pyarrow as pa
+        import pyarrow.dataset as ds
 
         names = columns or self.schema.names
-        found = [] if self.shipped is None else [self.shipped.to_table(columns=names)]
-        return pa.concat_tables([*found, *(table.select(names) for table in self.tables), self._empty().select(names)])
+        unshipped = pa.concat_tables([self._empty(), *self.tables])
+        sources = [*([] if self.shipped is None else [self.shipped]), ds.dataset(unshipped)]
+        return pa.concat_tables([source.to_table(columns=names, filter=where) for source in sources])
 
     def _empty(self) -> Any:
         return self.schema.empty_table()

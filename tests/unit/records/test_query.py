@@ -146,8 +146,18 @@ def test_names_that_clash_are_told_apart(tmp_path: Path) -> None:
     given = {"version": 7, "Time": 8, "x": 1, "X": 2, "predict": 3, 'it\'s "odd"': 4, "a/b~c": 5, "label": 6}
     log(tmp_path, call("a", [given], [{"predict": 9, "predict_proba": {"0": 0.5}, "Predict_Proba": 1}]))
     (line,) = rows(tmp_path, "SELECT * FROM delay")
-    meta = {"prediction_id", "request_id", "row", "model", "time", "event_time", "latency_ms", "status", "outcome",
-            "error"}
+    meta = {
+        "prediction_id",
+        "request_id",
+        "row",
+        "model",
+        "time",
+        "event_time",
+        "latency_ms",
+        "status",
+        "outcome",
+        "error",
+    }
     assert {name: value for name, value in line.items() if name not in meta} == {
         "version": 3, "input_version": 7, "input_Time": 8, "x": 1, "input_X": 2, "predict": 3, 'it\'s "odd"': 4,
         "a/b~c": 5, "input_label": 6, "output_predict": 9, "predict_proba_0": 0.5, "Predict_Proba": 1, "label": None,
