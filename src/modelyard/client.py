@@ -33,6 +33,7 @@ ROWS_A_REQUEST, CELLS_A_REQUEST = 50_000, 1_000_000
 
 _LABELS_A_REQUEST = 10_000
 _TRIES = 3
+KEY_HEADER = "x-modelyard-key"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Moment: TypeAlias = datetime | str | int
@@ -52,7 +53,10 @@ class _Known:
 
 
 class _OtherVersion(Exception):
-    """The deployment has got another version since its schema was read."""
+    """Another version of the deployment answered than the one whose schema was used; `known` is what to use."""
+
+    def __init__(self, known: _Known) -> None:
+        self.known = known
 
 
 class Client:
@@ -79,7 +83,13 @@ class Client:
         """The id of each row of the last call, for `label`."""
 
     def predict(
-        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+        self,
+        deployment: str,
+        data: Any,
+        *,
+        version: int | None = None,
+        event_time: datetime | None = None,
+        key: str = "",
     ) -> Any:
         """What the estimator's ``predict``, or the packed function, returns for `data`.
 
@@ -89,6 +99,8 @@ class Client:
             version: insist on this version; otherwise the server chooses.
             event_time: the moment that the rows are about, with its time zone, if that is not now: monitoring puts
                 them there.
+            key: what the rows are about, such as a customer: where two versions share the calls, one of them gets all
+                with that key.
 
         Raises:
             InvalidInput: rows that do not fit the schema; names column, row, what was expected and what came.
@@ -96,31 +108,55 @@ class Client:
             RowsRefused, ModelFailed: the model did not take the rows, or broke.
             ServiceUnreachable: no server answers at the address.
         """
-        return self._call("predict", deployment, data, version, event_time)
+        return self._call("predict", deployment, data, version, _headers(event_time, key))
 
     def predict_proba(
-        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+        self,
+        deployment: str,
+        data: Any,
+        *,
+        version: int | None = None,
+        event_time: datetime | None = None,
+        key: str = "",
     ) -> Any:
         """What the estimator's ``predict_proba`` returns for `data`; see `predict`."""
-        return self._call("predict_proba", deployment, data, version, event_time)
+        return self._call("predict_proba", deployment, data, version, _headers(event_time, key))
 
     def decision_function(
-        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+        self,
+        deployment: str,
+        data: Any,
+        *,
+        version: int | None = None,
+        event_time: datetime | None = None,
+        key: str = "",
     ) -> Any:
         """What the estimator's ``decision_function`` returns for `data`; see `predict`."""
-        return self._call("decision_function", deployment, data, version, event_time)
+        return self._call("decision_function", deployment, data, version, _headers(event_time, key))
 
     def transform(
-        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+        self,
+        deployment: str,
+        data: Any,
+        *,
+        version: int | None = None,
+        event_time: datetime | None = None,
+        key: str = "",
     ) -> Any:
         """What the estimator's ``transform`` returns for `data`; see `predict`."""
-        return self._call("transform", deployment, data, version, event_time)
+        return self._call("transform", deployment, data, version, _headers(event_time, key))
 
     def answers(
-        self, deployment: str, data: Any, *, version: int | None = None, event_time: datetime | None = None
+        self,
+        deployment: str,
+        data: Any,
+        *,
+        version: int | None = None,
+        event_time: datetime | None = None,
+        key: str = "",
     ) -> Answers:
         """Every output by name, as plain arrays; `data` may be a `Frame` too. See `predict`."""
-        headers = _event(event_time)
+        headers = _headers(event_time, key)
 
         def ask(known: _Known) -> Answers:
             return self._ask(known, data if isinstance(data, Frame) else to_frame(data, known.schema), None, headers)
@@ -204,9 +240,7 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _call(self, method: str, deployment: str, data: Any, version: int | None, event_time: datetime | None) -> Any:
-        headers = _event(event_time)
-
+    def _call(self, method: str, deployment: str, data: Any, version: int | None, headers: Mapping[str, str]) -> Any:
         def ask(known: _Known) -> Any:
             outputs = outputs_of(known.schema, method)
             frame = to_frame(data, known.schema)
@@ -221,9 +255,11 @@ class Client:
         for _ in range(_TRIES):
             try:
                 return ask(known)
-            except (Rejected, _OtherVersion) as error:
+            except _OtherVersion as other:
+                known = other.known
+            except Rejected:
                 now = self._learn(deployment, version)
-                if isinstance(error, Rejected) and now.version == known.version:
+                if now.version == known.version or known.pinned:
                     raise
                 known = now
         raise errors.VersionNotReady(f"{deployment!r} changes its version faster than {_TRIES} calls; try again")
@@ -235,15 +271,23 @@ class Client:
         self._schemas[deployment, version] = known
         return known
 
+    def _exact(self, deployment: str, version: str) -> _Known:
+        return self._schemas.get((deployment, int(version))) or self._learn(deployment, int(version))
+
     def _ask(self, known: _Known, frame: Frame, outputs: list[str] | None, headers: Mapping[str, str]) -> Answers:
         path = _path(known.deployment, int(known.version) if known.pinned else None) + "/infer"
         ask = self._ask_json if frame.rows < ARROW_ROWS else self._ask_arrow
         pieces, ids = [], []
         for start, piece in _pieces(frame):
             try:
-                answers, prediction_id = ask(path, known, piece, outputs, headers)
+                answers, prediction_id, version = ask(path, known, piece, outputs, headers)
             except InvalidInput as error:
                 raise _at(start, error) from None
+            except errors.VersionNotFound:  # replaced between two pieces: all of them are asked for again
+                if known.pinned or not start:
+                    raise
+                raise _OtherVersion(self._learn(known.deployment, None)) from None
+            path = _path(known.deployment, int(version)) + "/infer"  # one version answers all of one table
             pieces.append(answers)
             ids += [row_id(prediction_id, row, piece.rows) for row in range(piece.rows)]
         self.last_prediction_ids = ids
@@ -251,21 +295,35 @@ class Client:
 
     def _ask_json(
         self, path: str, known: _Known, frame: Frame, outputs: list[str] | None, headers: Mapping[str, str]
-    ) -> tuple[Answers, str]:
+    ) -> tuple[Answers, str, str]:
         body = self._raw("POST", path, oip.write_request(frame, known.schema, outputs=outputs), JSON, headers)
-        if oip.version_of(body) != known.version:
-            raise _OtherVersion
+        version = oip.version_of(body)
+        self._check_version(known, version)
         response = oip.read_response(body, known.schema)
-        return response.answers, response.prediction_id
+        return response.answers, response.prediction_id, version
 
     def _ask_arrow(
         self, path: str, known: _Known, frame: Frame, outputs: list[str] | None, headers: Mapping[str, str]
-    ) -> tuple[Answers, str]:
+    ) -> tuple[Answers, str, str]:
         body = self._raw("POST", path, arrow.write_request(frame, known.schema, outputs=outputs), ARROW, headers)
         version, prediction_id = arrow.facts_of(body)
-        if version != known.version:
-            raise _OtherVersion
-        return arrow.read_response(body, known.schema), prediction_id
+        self._check_version(known, version)
+        return arrow.read_response(body, known.schema), prediction_id, version
+
+    def _check_version(self, known: _Known, version: str) -> None:
+        """See that a version which answered takes and answers the same as what is known of the deployment.
+
+        Raises:
+            _OtherVersion: it does not; `known` is what to ask it with.
+        """
+        if version == known.version:
+            return
+        try:
+            there = self._exact(known.deployment, version)
+        except errors.NotFound:  # it has been replaced since
+            raise _OtherVersion(self._learn(known.deployment, None)) from None
+        if there.schema != known.schema:
+            raise _OtherVersion(there)
 
     def _get(self, path: str) -> Any:
         return _document(self._raw("GET", path))
@@ -324,8 +382,10 @@ def _path(deployment: str, version: int | None) -> str:
     return f"/v2/models/{quote(deployment, safe='')}{suffix}"
 
 
-def _event(moment: datetime | None) -> Mapping[str, str]:
-    return _NO_HEADERS if moment is None else event_header(moment)
+def _headers(moment: datetime | None, key: str) -> Mapping[str, str]:
+    """What goes along with every request of one call."""
+    headers = {KEY_HEADER: key} if key else {}
+    return headers if moment is None else headers | dict(event_header(moment))
 
 
 def _is_local(url: str) -> bool:

@@ -4,7 +4,8 @@
 
     ModelyardError
     ├── NotFound       ModelNotFound, VersionNotFound (VersionRemoved), AliasNotFound, DeploymentNotFound,
-    │                  DatasetNotFound, RunNotFound (RunRemoved), PredictionNotFound, AlertNotFound
+    │                  DatasetNotFound, RunNotFound (RunRemoved), PredictionNotFound, AlertNotFound,
+    │                  RolloutNotFound
     ├── Conflict       NameTaken, StillReferenced
     ├── Rejected       the caller asked for something that cannot be done as asked
     │   ├── InvalidInput      rows, columns or values that do not fit the schema
@@ -89,6 +90,17 @@ class DeploymentNotFound(NotFound):
         self.deployment = deployment
         known = f"there are: {', '.join(there_are)}" if there_are else "nothing is deployed"
         super().__init__(f"no deployment {deployment!r}; {known}")
+
+
+class RolloutNotFound(NotFound):
+    """No rollout of that deployment, or none that is open."""
+
+    def __init__(self, deployment: str) -> None:
+        self.deployment = deployment
+        super().__init__(
+            f"no rollout of {deployment!r} is open; one begins with `modelyard deploy NAME@V --to {deployment} "
+            "--strategy ab`"
+        )
 
 
 class AlertNotFound(NotFound):

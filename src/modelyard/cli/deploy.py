@@ -10,6 +10,7 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.control.deployments import Decision
+    from modelyard.control.rollouts import Rollout
     from modelyard.control.watch import Served, Sighting
     from modelyard.home import Home
 
@@ -24,8 +25,22 @@ def deploy(
     ref: Annotated[str, typer.Argument(metavar="NAME@V")],
     to: Annotated[str, typer.Option("--to", metavar="DEPLOYMENT", help="The name that clients call.")],
     strategy: Annotated[
-        Literal["replace"], typer.Option("--strategy", help="replace: the new version takes over when it is ready.")
+        Literal["replace", "ab", "blue-green", "shadow"],
+        typer.Option(
+            "--strategy",
+            help="replace: the new version takes over when it is ready. ab: it answers a share of the calls. "
+            "blue-green: it answers all, and the old one stays ready. shadow: it computes what is asked, and nobody "
+            "sees it. The last three go on until `modelyard promote` or `modelyard rollback`.",
+        ),
     ] = "replace",
+    share: Annotated[
+        float | None,
+        typer.Option("--share", help="With ab: which part of the calls it answers, 0 to 1; else 0.5."),
+    ] = None,
+    key: Annotated[
+        str,
+        typer.Option("--key", metavar="COLUMN", help="Calls with the same value of this input go to the same version."),
+    ] = "",
     unproven: Annotated[
         str | None, typer.Option("--unproven", metavar="REASON", help="Deploy without a passing parity report.")
     ] = None,
@@ -38,12 +53,19 @@ def deploy(
     Example: modelyard deploy flights-delay@3 --to flights-delay
     """
     from modelyard.cli.registry import user
-    from modelyard.control import deployments
+    from modelyard.control import deployments, rollouts
+    from modelyard.errors import InvalidRequest
     from modelyard.registry import Registry
 
     with reported_errors(as_json), Registry.open() as registry:
-        decision = deployments.deploy(registry, ref, to, unproven, by=user())
-        _follow(registry.home, decision, strategy, wait, timeout, as_json)
+        if strategy == "replace":
+            if share is not None or key:
+                raise InvalidRequest("--share and --key are for --strategy ab, blue-green and shadow")
+            decision = deployments.deploy(registry, ref, to, unproven, by=user())
+        else:
+            options: dict[str, Any] = {"share": share, "key": key, "override_reason": unproven, "by": user()}
+            decision = rollouts.begin(registry, ref, to, strategy, **options).awaited()
+        follow(registry.home, decision, strategy, wait, timeout, as_json)
 
 
 @app.command()
@@ -63,7 +85,7 @@ def undeploy(
 
     with reported_errors(as_json), Registry.open() as registry:
         decision = deployments.undeploy(registry, deployment, by=user())
-        _follow(registry.home, decision, "replace", wait, timeout, as_json)
+        follow(registry.home, decision, "replace", wait, timeout, as_json)
 
 
 @app.command()
@@ -75,7 +97,7 @@ def status(
 
     Example: modelyard status flights-delay
     """
-    from modelyard.control import deployments
+    from modelyard.control import deployments, rollouts
     from modelyard.errors import DeploymentNotFound
     from modelyard.registry import Registry
 
@@ -86,16 +108,17 @@ def status(
             if deployment not in names:
                 raise DeploymentNotFound(deployment, names)
             asked = tuple(decision for decision in asked if decision.deployment == deployment)
-        document = _survey(registry.home, asked)
+        document = _survey(registry.home, asked, {one.deployment: one for one in rollouts.open_rollouts(registry)})
     emit(document, as_json, lambda: _print_survey(document))
     if not document["ok"]:
         raise typer.Exit(1)
 
 
-def _follow(home: Home, decision: Decision, strategy: str, wait: bool, timeout: float, as_json: bool) -> None:
+def follow(home: Home, decision: Decision, strategy: str, wait: bool, timeout: float, as_json: bool) -> None:
     """Report a decision, and what became of it; exit status 1 if the data plane could not do it."""
     from modelyard.control.up import await_running, running
     from modelyard.control.watch import Progress, wait_until_done
+    from modelyard.domain.desired import CANDIDATE
 
     there = await_running(home) if wait else running(home)
     if there is None:
@@ -104,7 +127,8 @@ def _follow(home: Home, decision: Decision, strategy: str, wait: bool, timeout: 
         progress = Progress("waiting", "not waited for: see `modelyard status`")
     else:
         progress = wait_until_done(there.data.url, decision, timeout, lambda line: err.print(line, markup=False))
-    url = f"{there.data.url}/predict/{decision.deployment}" if there and decision.version else None
+    name = decision.deployment.removesuffix(CANDIDATE)
+    url = f"{there.data.url}/predict/{name}" if there and decision.version else None
     document = {
         "decision": decision,
         "strategy": strategy,
@@ -130,7 +154,7 @@ def _print_outcome(decision: Decision, state: str, reason: str, url: str | None)
         out.print(f"without proof, because: {decision.unproven}", markup=False)
 
 
-def _survey(home: Home, asked: tuple[Decision, ...]) -> dict[str, Any]:
+def _survey(home: Home, asked: tuple[Decision, ...], open_: dict[str, Rollout]) -> dict[str, Any]:
     """What was asked for beside what answers."""
     from modelyard.control.up import running
     from modelyard.control.watch import look
@@ -142,7 +166,7 @@ def _survey(home: Home, asked: tuple[Decision, ...]) -> dict[str, Any]:
             seen = look(there.data.url)
         except ServiceUnreachable as error:
             trouble = str(error)
-    rows = [_entry(decision, seen, trouble) for decision in asked]
+    rows = [_entry(decision, seen, trouble) | _beside(open_.get(decision.deployment), seen) for decision in asked]
     return {
         "ok": all(row["state"] == "READY" for row in rows),
         "running": there,
@@ -165,6 +189,24 @@ def _entry(decision: Decision, seen: Sighting | None, trouble: str) -> dict[str,
         "unproven": decision.unproven,
         "by": decision.by,
         "since": decision.at,
+    }
+
+
+def _beside(rollout: Rollout | None, seen: Sighting | None) -> dict[str, Any]:
+    """The candidate of a deployment, and how it does."""
+    from modelyard.domain.desired import CANDIDATE
+
+    if rollout is None:
+        return {"candidate": None}
+    served = None if seen is None else seen.find(rollout.deployment + CANDIDATE)
+    return {
+        "candidate": {
+            "asked": rollout.candidate,
+            "strategy": rollout.strategy,
+            "share": rollout.share,
+            "state": served.state if served else "UNAVAILABLE",
+            "reason": served.reason if served else "not loaded yet",
+        }
     }
 
 
@@ -200,11 +242,19 @@ def _print_survey(document: dict[str, Any]) -> None:
             row["state"],
             row["runtime"],
             moment(row["since"]),
-            "; ".join(part for part in (row["reason"], _unproven(row)) if part),
+            "; ".join(part for part in (row["reason"], _unproven(row), _candidate(row)) if part),
         ]
         for row in document["deployments"]
     ]
     put(table(["deployment", "asked for", "answers", "state", "runtime", "since", "notes"], rows))
+
+
+def _candidate(row: dict[str, Any]) -> str:
+    one = row["candidate"]
+    if one is None:
+        return ""
+    trouble = "" if one["state"] == "READY" else f" ({one['state'].lower()}: {one['reason']})"
+    return f"{one['strategy']}: {one['share']:.3g} of the calls to {one['asked']}{trouble}"
 
 
 def _unproven(row: dict[str, Any]) -> str:

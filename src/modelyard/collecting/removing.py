@@ -38,6 +38,7 @@ from modelyard.registry.tables import (
     notes,
     reports,
     reproductions,
+    rollouts,
     run_data,
     run_models,
     run_snapshots,
@@ -137,6 +138,9 @@ def _of_version(connection: Connection, ref: Ref) -> Iterator[Reference]:
     for name in asked(deployment_changes.c.name, deployment_changes):
         if name not in present:
             yield Reference("was deployed", name)
+    for name in asked(rollouts.c.live, rollouts):
+        if name is not None:
+            yield Reference("rollout", name)
     for run in asked(run_models.c.run, run_models):
         yield Reference("loaded by", run)
 

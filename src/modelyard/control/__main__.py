@@ -13,6 +13,7 @@ import uvicorn
 
 from modelyard.control import announce
 from modelyard.control.api import create_app
+from modelyard.control.closing import Closer
 from modelyard.errors import ModelyardError
 from modelyard.monitoring.alerts.courier import Courier
 from modelyard.registry import Registry
@@ -64,7 +65,8 @@ def serve(options: argparse.Namespace) -> None:
         courier = Courier(registry.database)
         courier.start()
         try:
-            AnnouncedServer(config, url, options.announce).run(sockets=[listener])
+            with Closer(registry):
+                AnnouncedServer(config, url, options.announce).run(sockets=[listener])
         finally:
             courier.stop()
 

@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from modelyard.domain.desired import Deployment, DesiredState
-from modelyard.domain.names import check_name
-from modelyard.errors import DeploymentNotFound, PolicyDenied
+from modelyard.control.candidates import (
+    candidates,
+    end_with_deployment,
+    newest_generation,
+    refuse_while_open,
+    split_of,
+)
+from modelyard.domain.desired import CANDIDATE, Deployment, DesiredState
+from modelyard.domain.names import Ref, check_name
+from modelyard.errors import DeploymentNotFound, InvalidRequest, PolicyDenied
 from modelyard.registry import Registry, Version
 from modelyard.registry.registry import Which
 from modelyard.registry.tables import deployment_changes, deployments, versions
@@ -59,21 +66,53 @@ def deploy(registry: Registry, which: Which, to: str, override_reason: str | Non
         PolicyDenied: the version has no passing parity report and `override_reason` is not given.
         ModelNotFound, VersionNotFound, AliasNotFound: no such version.
         BundleRefused: its files are not those that were registered.
+        Conflict: a rollout of it is open.
+        InvalidRequest: that cannot be the name of a deployment.
     """
-    check_name(to, "deployment")
+    _check(to)
     version = registry.version(which)
     registry.bundle(version)
     unproven = admit(version, registry.proof(version) is not None, override_reason)
     with registry.database.write() as connection:
-        present = _present(connection, to)
-        made = _record(connection, to, version, unproven, by)
-        facts = {"number": version.number, "unproven": unproven, "by": by, "at": _now(), "generation": made}
-        if present is None:
-            connection.execute(insert(deployments).values(name=to, model=version.model, **facts))
-        else:
-            here = deployments.c.name == to
-            connection.execute(update(deployments).where(here).values(model=version.model, **facts))
-        return _decision(connection, made)
+        refuse_while_open(connection, to)
+        return replace_by(connection, to, Ref(version.model, version=version.number), unproven, by)
+
+
+def replace_by(connection: Connection, name: str, ref: Ref, unproven: str | None, by: str) -> Decision:
+    """Ask for the version `ref` behind the deployment `name`, in a transaction that is open."""
+    made = _record(connection, name, ref, unproven, by)
+    facts = {
+        "model": ref.model,
+        "number": ref.version,
+        "unproven": unproven,
+        "by": by,
+        "at": _now(),
+        "generation": made,
+    }
+    if _present(connection, name) is None:
+        connection.execute(insert(deployments).values(name=name, **facts))
+    else:
+        connection.execute(update(deployments).where(deployments.c.name == name).values(**facts))
+    return _decision(connection, made)
+
+
+def present(connection: Connection, name: str) -> Row[Any]:
+    """What a deployment answers with.
+
+    Raises:
+        DeploymentNotFound: there is none of that name.
+    """
+    row = _present(connection, name)
+    if row is None:
+        raise DeploymentNotFound(name, _names(connection))
+    return row
+
+
+def reason_for(connection: Connection, name: str, ref: Ref) -> str | None:
+    """Why that version was let through without proof when it was last asked for behind a deployment, if it was."""
+    table = deployment_changes.c
+    asked = select(table.unproven).where(table.name == name, table.model == ref.model, table.number == ref.version)
+    return connection.execute(asked.order_by(table.generation.desc()).limit(1)).scalar_one_or_none()
 
 
 def undeploy(registry: Registry, name: str, by: str = "") -> Decision:
@@ -83,8 +122,8 @@ def undeploy(registry: Registry, name: str, by: str = "") -> Decision:
         DeploymentNotFound: there is none of that name.
     """
     with registry.database.write() as connection:
-        if _present(connection, name) is None:
-            raise DeploymentNotFound(name, _names(connection))
+        present(connection, name)
+        end_with_deployment(connection, name, by)
         connection.execute(delete(deployments).where(deployments.c.name == name))
         return _decision(connection, _record(connection, name, None, None, by))
 
@@ -113,7 +152,7 @@ def history(registry: Registry, name: str) -> tuple[Decision, ...]:
 def generation(registry: Registry) -> int:
     """The number of the newest decision; 0 before the first."""
     with registry.database.read() as connection:
-        return _generation(connection)
+        return newest_generation(connection)
 
 
 def desired_state(registry: Registry) -> DesiredState:
@@ -121,19 +160,22 @@ def desired_state(registry: Registry) -> DesiredState:
     joined = (deployments.c.model == versions.c.model) & (deployments.c.number == versions.c.number)
     asked = select(deployments, versions.c.digest).join(versions, joined).order_by(deployments.c.name)
     with registry.database.read() as connection:
-        newest = _generation(connection)
-        rows = connection.execute(asked).all()
-    return DesiredState(newest, tuple(_asked(registry, row) for row in rows))
+        newest = newest_generation(connection)
+        rows, others = connection.execute(asked).all(), candidates(connection)
+    wanted = [_asked(registry, row, row.name) for row in rows]
+    wanted += [_asked(registry, row, row.deployment + CANDIDATE) for row in others]
+    return DesiredState(newest, tuple(wanted), tuple(map(split_of, others)))
 
 
-def _generation(connection: Connection) -> int:
-    newest: int = connection.execute(select(func.coalesce(func.max(deployment_changes.c.generation), 0))).scalar_one()
-    return newest
+def _check(name: str) -> None:
+    check_name(name, "deployment")
+    if name.endswith(CANDIDATE):
+        raise InvalidRequest(f"{name!r}: names that end with {CANDIDATE!r} are those of candidates; take another")
 
 
-def _asked(registry: Registry, row: Row[Any]) -> Deployment:
+def _asked(registry: Registry, row: Row[Any], name: str) -> Deployment:
     bundle = str(registry.folder(row.digest))
-    return Deployment(row.name, row.model, row.number, row.digest, bundle, row.unproven)
+    return Deployment(name, row.model, row.number, row.digest, bundle, row.unproven)
 
 
 def _present(connection: Connection, name: str) -> Row[Any] | None:
@@ -144,19 +186,15 @@ def _names(connection: Connection) -> list[str]:
     return list(connection.execute(select(deployments.c.name).order_by(deployments.c.name)).scalars())
 
 
-def _record(connection: Connection, name: str, version: Version | None, unproven: str | None, by: str) -> int:
-    following = _generation(connection) + 1
-    model, number = (None, None) if version is None else _key(version)
+def _record(connection: Connection, name: str, ref: Ref | None, unproven: str | None, by: str) -> int:
+    following = newest_generation(connection) + 1
+    model, number = (None, None) if ref is None else (ref.model, ref.version)
     connection.execute(
         insert(deployment_changes).values(
             generation=following, name=name, model=model, number=number, unproven=unproven, by=by, at=_now()
         )
     )
     return following
-
-
-def _key(version: Version) -> tuple[str, int]:
-    return version.model, version.number
 
 
 def _decision(connection: Connection, number: int) -> Decision:

@@ -23,9 +23,39 @@ class Deployment:
     objective_ms: float | None = None
 
 
+CANDIDATE = ".candidate"
+"""What the name of a deployment's candidate ends with; no deployment that somebody asks for has such a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Some calls for the deployment `name` are answered by its candidate, which is a deployment of its own.
+
+    `share` is which part of the calls, chosen by `salt` and the key of the call: what it names as its key, else the
+    value of the input `key` in its first row, where one is given here, else its prediction id. With `shadow` the
+    candidate computes what the deployment is asked as well, and nobody sees its answers.
+    """
+
+    name: str
+    share: float
+    salt: str
+    key: str = ""
+    shadow: bool = False
+
+    @property
+    def candidate(self) -> str:
+        """The name of the candidate's deployment.
+
+        >>> Split("flights", 0.05, "7").candidate
+        'flights.candidate'
+        """
+        return self.name + CANDIDATE
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """All deployments at one `generation`; a larger generation replaces a smaller one."""
+    """All deployments at one `generation`, candidates included; a larger generation replaces a smaller one."""
 
     generation: int
     deployments: tuple[Deployment, ...] = ()
+    splits: tuple[Split, ...] = ()

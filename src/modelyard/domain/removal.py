@@ -15,13 +15,23 @@ from typing import Literal, TypeAlias
 from modelyard.domain.names import Kind
 
 How: TypeAlias = Literal[
-    "alias", "deployment", "was deployed", "loaded by", "read by", "source of", "made", "took", "under way"
+    "alias",
+    "deployment",
+    "rollout",
+    "was deployed",
+    "loaded by",
+    "read by",
+    "source of",
+    "made",
+    "took",
+    "under way",
 ]
 """In what way something refers to a thing."""
 
 _SAID: dict[How, str] = {
     "alias": "the alias {} points at it: modelyard alias {} --remove takes it away",
     "deployment": "the deployment {0} asks for it: modelyard undeploy {0}, or deploy another version",
+    "rollout": "a rollout of the deployment {0} to it is open: modelyard rollback {0}",
     "was deployed": "the deployment {} answered with it; predictions recorded then could not be computed again: "
     "--give-up-replay accepts that",
     "loaded by": "the run {0} loaded it: modelyard remove run:{0}",

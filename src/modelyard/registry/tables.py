@@ -177,6 +177,41 @@ deployment_changes = Table(
     Index("ix_deployment_changes_version", "model", "number"),
 )
 
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("deployment", String(128), nullable=False),
+    Column("live", String(128)),
+    Column("model", String(128), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("before_model", String(128), nullable=False),
+    Column("before_number", Integer, nullable=False),
+    Column("strategy", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("unproven", String),
+    UniqueConstraint("live"),
+    Index("ix_rollouts_deployment", "deployment", "id"),
+    Index("ix_rollouts_version", "model", "number"),
+)
+"""`live` is the deployment while the rollout is open, and nothing afterwards: so there is one at a time."""
+
+rollout_changes = Table(
+    "rollout_changes",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("rollout", Integer, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("by", String(256), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["rollout"], ["rollouts.id"]),
+    Index("ix_rollout_changes_rollout", "rollout", "generation"),
+)
+
 datasets = Table(
     "datasets",
     metadata,

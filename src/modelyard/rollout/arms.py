@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -129,7 +130,26 @@ def start(margins: Sequence[float], rollouts: tuple[int, ...] = ()) -> Evidence:
     )
 
 
-def interval(evidence: Evidence, alpha: float) -> tuple[float, float]:
+class Weighed(Protocol):
+    """Evidence about a mean at some margins."""
+
+    @property
+    def margins(self) -> Floats:
+        """The margins."""
+        ...
+
+    @property
+    def harm(self) -> Floats:
+        """The logarithm of an e-value for being above each."""
+        ...
+
+    @property
+    def safety(self) -> Floats:
+        """The logarithm of an e-value for being below each."""
+        ...
+
+
+def bounds(evidence: Weighed, alpha: float) -> tuple[float, float]:
     """Between which of the margins the difference lies, at all times at once with probability 1 - `alpha`.
 
     -1 and 1 where no margin is excluded on that side. For one rollout only.

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from modelyard.domain.desired import CANDIDATE
 from modelyard.domain.known import known_ns
 from modelyard.domain.records import Label, key_of
 from modelyard.domain.schema import Scalar
@@ -182,7 +183,7 @@ def server_metadata(services: Services, target: Target, body: bytes) -> Reply:
 
 
 def model_metadata(services: Services, target: Target, body: bytes) -> Reply:
-    """A deployment's tensors, and its whole schema as a property."""
+    """A deployment's tensors, and its whole schema as a property; a version that shares its calls is named as well."""
     served = services.plane.lease(target.deployment or "", target.version)
     try:
         deployment, manifest = served.deployment, served.manifest
@@ -193,8 +194,10 @@ def model_metadata(services: Services, target: Target, body: bytes) -> Reply:
             "framework": manifest.framework,
             "estimator": manifest.estimator,
         }
-        versions = [str(deployment.version)]
-        return json_reply(oip.model_metadata(deployment.name, versions, _platform(served), served.schema, properties))
+        name, versions = deployment.name.removesuffix(CANDIDATE), [str(deployment.version)]
+        if target.version is None:
+            versions += services.plane.beside(name, versions[0])
+        return json_reply(oip.model_metadata(name, versions, _platform(served), served.schema, properties))
     finally:
         served.leases.give_back()
 

@@ -17,14 +17,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import msgspec
 
 from modelyard.domain.checks import check
+from modelyard.domain.desired import CANDIDATE
 from modelyard.domain.frame import Answers
 from modelyard.domain.records import PredictionRecord
+from modelyard.domain.splitting import key_in
 from modelyard.errors import DeadlinePassed, ModelyardError, Overloaded, TooLarge
 from modelyard.protocol.forms import FORMS, Written
 from modelyard.protocol.media import Media
@@ -49,6 +51,9 @@ SLICE_NS = 2_000_000
 
 QUANTUM_NS = 500_000
 """What a deployment may take of the pump before the next one has its turn."""
+
+_SHADOW_SECONDS = 0.005
+"""Where calls that wait take this long already, a candidate is not asked for what nobody will see."""
 
 _TELL_SECONDS = 1.0
 """The least time between two lines of the log about calls that could not be recorded."""
@@ -147,7 +152,7 @@ class Answering:
         self._writer = ThreadPoolExecutor(1, "records") if durable else None
         self._under_way: set[asyncio.Task[None]] = set()
         self._loading = Loading(plane, self._bounds.bytes, self._enter, self._fail, self._gone)
-        self.in_flight = self.recorded = self.unrecorded = 0
+        self.in_flight = self.recorded = self.unrecorded = self.unshadowed = 0
         self._unkept_told = -_TELL_SECONDS
 
     @property
@@ -165,7 +170,8 @@ class Answering:
     def _enter(self, call: _Call) -> None:
         incoming = call.incoming
         try:
-            served = self._plane.lease(incoming.deployment or self._only_deployment(), incoming.version)
+            name = incoming.deployment = incoming.deployment or self._only_deployment()
+            served = self._plane.lease(name, incoming.version, incoming.key or incoming.prediction_id)
         except NotLoaded as error:
             self._loading.wait(call, error.deployment)
             return
@@ -277,14 +283,36 @@ class Answering:
                 line.bytes += size
                 self._start(self._answer_long(call, served, line))
             else:
-                self._compute(call, served, self._read(call, served))
+                self._compute(call, *self._read(call, served))
         except Exception as error:  # noqa: BLE001 - whatever a body or model does, the caller is owed an answer
             self._fail(call, error)
         after = time.perf_counter_ns()
         served.turn.observe(size, (after - now) / 1e9)
         return after
 
-    def _read(self, call: _Call, served: ServedVersion) -> Call:
+    def _read(self, call: _Call, served: ServedVersion) -> tuple[ServedVersion, Call]:
+        """The rows of a call, and the version that answers them: which one may depend on what is in them."""
+        read = self._read_by(call, served)
+        other = self._rerouted(call, served, read)
+        return (served, read) if other is served else (other, self._read_by(call, other))
+
+    def _rerouted(self, call: _Call, served: ServedVersion, read: Call) -> ServedVersion:
+        """Hand a call over to the other version where the calls are divided by one of their inputs, and it says so."""
+        incoming = call.incoming
+        split = self._plane.split(served.deployment.name.removesuffix(CANDIDATE))
+        if split is None or not split.key or incoming.key or incoming.version or incoming.deployment != split.name:
+            return served
+        other = self._plane.lease(split.name, None, key_in(read.frame, split.key) or incoming.prediction_id)
+        if other is served:
+            other.leases.give_back()
+            return served
+        served.meter.in_flight -= 1
+        served.leases.give_back()
+        other.meter.in_flight += 1
+        call.served = other
+        return other
+
+    def _read_by(self, call: _Call, served: ServedVersion) -> Call:
         begun = time.perf_counter_ns()
         incoming = call.incoming
         read = call.call = FORMS[incoming.form].read(incoming.body, incoming.media, served.reader)
@@ -352,7 +380,10 @@ class Answering:
     async def _answer_long(self, call: _Call, served: ServedVersion, line: _Line) -> None:
         try:
             try:
-                read = await served.aside(self._read, call, served)
+                read = await served.aside(self._read_by, call, served)
+                other = self._rerouted(call, served, read)
+                if other is not served:
+                    served, read = other, await other.aside(self._read_by, call, other)
             finally:
                 line.bytes -= len(call.incoming.body)
             if call.cancelled:
@@ -431,9 +462,23 @@ class Answering:
     def _finish(self, call: _Call, reply: Reply, total_ns: int, error: str | None, written: Written | None) -> None:
         self._finished.append((call, _record(call, reply, total_ns, error, written), reply))
         self._let_go(call)
+        if reply.status == 200:
+            self._shadow(call.incoming)
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def _shadow(self, incoming: Incoming) -> None:
+        """Have the candidate compute the same, if it is asked to, can, and nobody has to wait for it."""
+        split = self._plane.split(incoming.deployment or "")
+        if split is None or not split.shadow or not self._plane.is_loaded(split.candidate):
+            return
+        if self._expected > _SHADOW_SECONDS:
+            self.unshadowed += 1
+            return
+        now = time.perf_counter_ns()
+        copy = replace(incoming, deployment=split.candidate, version=None, started_ns=now, deadline_ns=None, trace=None)
+        self.submit(copy, lambda _reply: None)
 
     def _traced(
         self, tracer: Tracer, call: _Call, status: int, total_ns: int, error: str

@@ -32,6 +32,9 @@ from modelyard.serving.repository import RepositoryRequest
 from modelyard.serving.routes import Target, find
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+KEY_HEADER = b"x-modelyard-key"
+"""What the call is about; where calls are divided between two versions, those with one key go to one of them."""
+
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 """Within how many milliseconds of its arrival the caller wants the answer."""
 EVENT_HEADER = EVENT_TIME.encode()
@@ -158,6 +161,7 @@ class Application:
             _deadline(headers.get(TIMEOUT_HEADER), request.started_ns),
             None if trace is None else trace.decode("latin-1"),
             told_event_ns(None if moment is None else moment.decode("latin-1")),
+            key=headers.get(KEY_HEADER, b"").decode("utf-8", "backslashreplace"),
         )
         return self.answering.submit(incoming, respond)
 

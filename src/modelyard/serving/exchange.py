@@ -22,6 +22,7 @@ class Incoming:
     compression. `received_ns` is nanoseconds since 1970, `started_ns` and `deadline_ns` are of
     ``time.perf_counter_ns()``; after the deadline the answer is of no use to the caller. `trace` is the caller's W3C
     ``traceparent``. `event_ns` is the moment that its rows are about, nanoseconds since 1970, 0 if it did not say.
+    `key` is what it is about, such as a customer: of two versions that share the calls, one gets all with that key.
     """
 
     prediction_id: str
@@ -35,6 +36,7 @@ class Incoming:
     deadline_ns: int | None = None
     trace: str | None = None
     event_ns: int = 0
+    key: str = ""
 
 
 @dataclass(slots=True, eq=False)

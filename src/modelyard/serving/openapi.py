@@ -217,6 +217,11 @@ _REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
         type="string",
         examples=["2013-04-01T07:30:00Z"],
     ),
+    "Key": _sent(
+        "X-Modelyard-Key",
+        "What the call is about, such as a customer: of two versions that share the calls, one gets all with that key.",
+        type="string",
+    ),
     "Trace": _sent("traceparent", "The caller's W3C trace context.", type="string"),
     "Json-Length": _sent(
         "Inference-Header-Content-Length",
@@ -237,6 +242,7 @@ _REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
 _SENT: Mapping[str, tuple[Action, ...] | None] = {
     "Timeout": _PREDICTIONS,
     "Event-Time": _PREDICTIONS,
+    "Key": _PREDICTIONS,
     "Trace": _PREDICTIONS,
     "Json-Length": ("oip",),
     "Encoding": None,

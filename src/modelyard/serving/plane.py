@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from modelyard.domain.desired import Deployment, DesiredState
+from modelyard.domain.desired import CANDIDATE, Deployment, DesiredState, Split
+from modelyard.domain.splitting import goes_to_candidate
 from modelyard.errors import DeploymentNotFound, Rejected, VersionNotFound, VersionNotReady
 from modelyard.serving.orders import Hold, Orders
 from modelyard.serving.served import ServedVersion
@@ -191,6 +192,7 @@ class DataPlane:
     """What is followed besides the desired state."""
     _slots: dict[str, _Slot] = field(default_factory=dict)
     _routes: Mapping[str, ServedVersion] = field(default_factory=dict)
+    _splits: Mapping[str, Split] = field(default_factory=dict)
     _change: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
 
@@ -204,6 +206,7 @@ class DataPlane:
             if desired.generation <= self.generation or self._closed:
                 return
             first, self.generation = self.generation < 0, desired.generation
+            self._splits = {split.name: split for split in desired.splits}
             for name in wanted:
                 self._slots.setdefault(name, _Slot(name, may_wait=first))
             for slot in self._slots.values():
@@ -245,8 +248,25 @@ class DataPlane:
         """What there is to say of one deployment; None when there is none."""
         return next(iter(self.status(name).deployments), None)
 
-    def lease(self, deployment: str, version: str | None = None) -> ServedVersion:
+    def split(self, deployment: str) -> Split | None:
+        """How the calls for it are divided; None where they are not."""
+        return self._splits.get(deployment)
+
+    def beside(self, deployment: str, version: str) -> list[str]:
+        """The other version that answers for it now, where two share its calls."""
+        split, routes = self._splits.get(deployment), self._routes
+        names = () if split is None else (split.name, split.candidate)
+        return [number for name in names if name in routes and (number := _number(routes[name])) != version]
+
+    def is_loaded(self, deployment: str) -> bool:
+        """Whether a version answers for it now."""
+        return deployment in self._routes
+
+    def lease(self, deployment: str, version: str | None = None, key: str = "") -> ServedVersion:
         """The version that answers for `deployment`, held until its lease is given back (``leases.give_back()``).
+
+        Where the calls are divided, `key` decides, unless `version` names one of the two. While the candidate is not
+        loaded nothing is divided.
 
         Raises:
             DeploymentNotFound: no such deployment.
@@ -254,6 +274,9 @@ class DataPlane:
             NotLoaded: it is ready on request, and not loaded now.
             VersionNotReady: it is still loading, or could not be opened.
         """
+        split = self._splits.get(deployment)
+        if split is not None and self._is_for_candidate(split, version, key):
+            deployment = split.candidate
         while True:
             served = self._routes.get(deployment)
             if served is None or (version is not None and version != str(served.deployment.version)):
@@ -261,6 +284,15 @@ class DataPlane:
             if served.leases.take():
                 served.asked_at = time.monotonic()
                 return served
+
+    def _is_for_candidate(self, split: Split, version: str | None, key: str) -> bool:
+        routes = self._routes
+        candidate, baseline = routes.get(split.candidate), routes.get(split.name)
+        if candidate is None:
+            return False
+        if version is None:
+            return goes_to_candidate(key, split.salt, split.share)
+        return _number(candidate) == version and (baseline is None or _number(baseline) != version)
 
     def wake(self, name: str, done: Callable[[], None]) -> float:
         """Load what is ready on request; `done` is called, in any thread, once it answers or is known not to.
@@ -303,9 +335,10 @@ class DataPlane:
         return tuple(routes[name] for name in sorted(routes))
 
     def names(self) -> list[str]:
-        """The deployments that are wanted or answer, in order."""
+        """The deployments that are wanted or answer, in order; without candidates."""
         with self._change:
-            return sorted(slot.name for slot in self._slots.values() if slot.wanted or slot.serving)
+            present = [slot.name for slot in self._slots.values() if slot.wanted or slot.serving]
+        return sorted(name for name in present if not name.endswith(CANDIDATE))
 
     def status(self, only: str | None = None) -> PlaneStatus:
         """What answers, what was asked for, and why that differs."""
@@ -449,6 +482,10 @@ class DataPlane:
             with self._change:
                 slot.leaving = None
             self.freed()
+
+
+def _number(served: ServedVersion) -> str:
+    return str(served.deployment.version)
 
 
 def _seen(slot: _Slot, full: bool) -> Seen:

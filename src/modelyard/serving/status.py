@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from modelyard.domain.desired import CANDIDATE
+
 State: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE", "UNLOADING"]
 """The words of the Open Inference Protocol's repository index."""
 
@@ -74,7 +76,8 @@ def readiness(
     """Decide whether the server is ready: a statement about what should answer, not about what happens to be loaded.
 
     An empty server is not ready: nothing it could be asked for would be answered. What was unloaded on request should
-    not answer, and does not count, as long as something else does.
+    not answer, and does not count, as long as something else does. Nor do candidates: what they cannot answer is
+    answered by the version that they are to replace.
 
     >>> readiness((), known=True).reason
     'nothing is deployed here'
@@ -85,7 +88,8 @@ def readiness(
         return Readiness(False, waiting_for or "it is not known yet what to serve")
     if not deployments:
         return Readiness(False, "nothing is deployed here")
-    counted = [one for one in deployments if one.unloaded != "on request"]
+    asked = [one for one in deployments if not one.name.endswith(CANDIDATE)]
+    counted = [one for one in asked if one.unloaded != "on request"]
     if not counted:
         return Readiness(False, "nothing is loaded: all that is deployed here was unloaded on request")
     missing = [f"{one.name}: {one.reason or one.state.lower()}" for one in counted if one.state != "READY"]

@@ -122,14 +122,14 @@ def test_harm_is_found_and_safety_too() -> None:
 def test_the_interval_holds_the_difference() -> None:
     draw = np.random.default_rng(5)
     evidence = arms.start(np.linspace(-0.2, 0.2, 81).tolist())
-    assert arms.interval(evidence, 0.05) == (-1.0, 1.0)
+    assert arms.bounds(evidence, 0.05) == (-1.0, 1.0)
     for _ in range(200):
         candidate = int(draw.binomial(200, 0.5))
         counts = Counts.of(
             200 - candidate, draw.binomial(200 - candidate, 0.1), candidate, draw.binomial(candidate, 0.16)
         )
         evidence = arms.observe(evidence, counts, 0.5)
-    low, high = arms.interval(evidence, 0.05)
+    low, high = arms.bounds(evidence, 0.05)
     assert low <= 0.06 <= high
     assert high - low < 0.05
 

@@ -59,6 +59,9 @@ LONGEST_WORDS = 2000
 
 STOPPING = "the server is stopping"
 
+KEY = "x-modelyard-key"
+"""What the call is about; see `modelyard.serving.exchange.Incoming`."""
+
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -228,6 +231,7 @@ class Entrance:
             None if left is None else now + int(left * 1e9),
             facts.get("traceparent") if self.answering.traced else None,
             told_event_ns(facts.get(EVENT_TIME)),
+            facts.get(KEY, ""),
         )
 
     async def act(self, name: str, asked: Any, context: Any) -> Any:

@@ -7,18 +7,18 @@ import subprocess
 import sys
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.errors import InvalidRequest
-from modelyard.rollout.splitting import chosen, place
+from modelyard.domain.splitting import goes_to_candidate, place
 
 
 @given(st.text(max_size=30), st.text(max_size=10))
 def test_every_key_has_a_place(key: str, salt: str) -> None:
     assert 0.0 <= place(key, salt) < 1.0
     assert place(key, salt) == place(key, salt)
+    assert goes_to_candidate(key, salt, 1.0)
+    assert not goes_to_candidate(key, salt, 0.0)
 
 
 def test_salt_and_key_are_not_run_together() -> None:
@@ -28,7 +28,7 @@ def test_salt_and_key_are_not_run_together() -> None:
 def test_shares_are_what_was_asked_for() -> None:
     keys = [f"customer-{number}" for number in range(40_000)]
     for share in (0.01, 0.05, 0.5):
-        got = sum(chosen(place(key, "flights/7"), [1.0 - share, share]) for key in keys) / len(keys)
+        got = sum(goes_to_candidate(key, "flights/7", share) for key in keys) / len(keys)
         assert abs(got - share) < 4.5 * math.sqrt(share * (1.0 - share) / len(keys))
 
 
@@ -38,26 +38,13 @@ def test_rollouts_are_independent_of_each_other() -> None:
     assert abs(both - 0.01) < 0.004
 
 
-@given(st.floats(0.0, 1.0, exclude_max=True), st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6))
-def test_who_has_the_candidate_keeps_it_while_its_share_grows(at: float, shares: list[float]) -> None:
-    given_to = [chosen(at, [1.0 - share, share]) for share in sorted(shares)]
+@given(st.text(max_size=20), st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6))
+def test_who_has_the_candidate_keeps_it_while_its_share_grows(key: str, shares: list[float]) -> None:
+    given_to = [goes_to_candidate(key, "salt", share) for share in sorted(shares)]
     assert all(earlier <= later for earlier, later in pairwise(given_to))
 
 
-@given(st.floats(0.0, 1.0, exclude_max=True), st.integers(1, 6), st.integers(0, 5))
-def test_without_weight_there_are_no_calls(at: float, versions: int, only: int) -> None:
-    weights = [0.0] * versions
-    weights[only % versions] = 1.0
-    assert chosen(at, weights) == only % versions
-
-
 def test_another_process_says_the_same() -> None:
-    program = "from modelyard.rollout.splitting import place; print([place(str(at), 's') for at in range(5)])"
+    program = "from modelyard.domain.splitting import place; print([place(str(at), 's') for at in range(5)])"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said.strip() == str([place(str(at), "s") for at in range(5)])
-
-
-@pytest.mark.parametrize("weights", [[], [0.5, 0.4], [1.2, -0.2], [math.nan, 1.0]])
-def test_weights_that_are_no_shares_are_refused(weights: list[float]) -> None:
-    with pytest.raises(InvalidRequest, match="no shares"):
-        chosen(0.5, weights)
