@@ -13,14 +13,15 @@ LETTERS = np.array(list("pqrst"))
 
 
 def draw(rng, rows, kind="steady", size=0.0):
-    """Rows and their truth. `kind`: steady, covariate, label, concept."""
+    """Rows and their truth. `kind`: steady, covariate (moved), unsure (less spread), label, concept."""
     if kind == "label":
         x, y = draw(rng, 8 * rows)
         weights = np.where(y > 0, 1 + 3 * size, 1.0)
         chosen = rng.choice(len(y), rows, p=weights / weights.sum())
         return x.iloc[chosen].reset_index(drop=True), y[chosen]
     shift = size if kind == "covariate" else 0.0
-    a, b = rng.normal(shift, 1, rows), rng.normal(-shift, 1, rows)
+    spread = 1 - size if kind == "unsure" else 1.0
+    a, b = rng.normal(shift, spread, rows), rng.normal(-shift, spread, rows)
     c, d = rng.integers(0, 5, rows), rng.exponential(1, rows)
     odds = 1.2 * a - 0.8 * b + 0.5 * a * b + 0.4 * (c - 2) - 0.7 * (d - 1) - 1.0
     if kind == "concept":

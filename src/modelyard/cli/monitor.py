@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli import monitored, performance
+from modelyard.cli import estimates, monitored, performance
 from modelyard.cli.alerts import alerts_app
 from modelyard.cli.output import Json, emit, out, reported_errors
 from modelyard.cli.receivers import receivers_app
@@ -21,6 +21,7 @@ monitor_app = typer.Typer(
 app.add_typer(monitor_app, name="monitor")
 monitor_app.add_typer(monitored.app)
 monitor_app.add_typer(performance.app)
+monitor_app.add_typer(estimates.app)
 monitor_app.add_typer(alerts_app)
 monitor_app.add_typer(receivers_app, name="receivers")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelyard.monitoring.computing import Computing
+from modelyard.monitoring.estimate.watch import Estimates
 from modelyard.monitoring.health import Health, Staleness
 from modelyard.monitoring.moving import moving_watches
 from modelyard.monitoring.performance.watch import Performance
@@ -19,5 +20,5 @@ WATCHES: tuple[Watch, ...] = (
 )
 """Those that look at windows. The shares of all watches of both lists together are at most 1."""
 
-LABELLED: tuple[LabelledWatch, ...] = (Performance(),)
+LABELLED: tuple[LabelledWatch, ...] = (Performance(), Estimates())
 """Those that look at rows and labels."""

@@ -71,6 +71,7 @@ def quantile(tail: float, degrees: int) -> float:
     >>> round(quantile(0.05, 10), 3), round(quantile(0.05, 10_000), 3)
     (1.812, 1.645)
     """
+    tail = max(tail, 1e-9)
     if degrees > 2000:
         return NormalDist().inv_cdf(1 - tail)
     low, high = 0.0, 1.0

@@ -28,6 +28,7 @@ from modelyard.monitoring.estimate.rows import Rows
 from modelyard.monitoring.estimate.shifts import SURE, credit, shifted
 from modelyard.monitoring.estimate.weighing import weighed
 
+TAIL = 0.1
 LEAST_ROWS = 300
 LEAST_BLOCKS = 8
 LEAST_EACH = 20
@@ -93,10 +94,13 @@ def too_little(rows: Rows, blocks: int) -> str:
     return ""
 
 
-def estimate(learned: Labelled, window: Rows, *, ahead: int = 1, length: int = 1, level: float = 0.9) -> Estimate:
+def estimate(
+    learned: Labelled, window: Rows, *, ahead: int = 1, length: int = 1, tails: Mapping[str, float] | None = None
+) -> Estimate:
     """Estimate a window that begins `ahead` blocks after the last labelled one and is `length` blocks long.
 
-    The later truth lies in the interval with probability `level` or more; see the module for what that supposes.
+    The later truth lies outside of a metric's interval with probability `tails` at most (0.1 where none is given); see
+    the module for what that supposes.
     """
     blocks = int(learned.blocks.max()) + 1
     codes, made = learned.seen(window)
@@ -116,10 +120,11 @@ def estimate(learned: Labelled, window: Rows, *, ahead: int = 1, length: int = 1
     if told.reason:
         return told
     looked, other, confusion = _looked(learned, window, made)
-    tail = (1 - level) / 2
     values, wider = {}, 1.0
     for name, each in looked.items():
-        values[name], times = _value(name, each, learned, weights.weights, len(window), out, ahead, length, tail)
+        values[name], times = _value(
+            name, each, learned, weights.weights, len(window), out, ahead, length, (tails or {}).get(name, TAIL) / 2
+        )
         wider = max(wider, times) if name not in ("precision", "recall", "f1") else wider
     reasons = [f"{far:.0%} of the rows lie outside of what was labelled"] if far > SOME_OUTSIDE else []
     reasons += ["the inputs moved as a change of base rate would move them"] if other > 0 else []

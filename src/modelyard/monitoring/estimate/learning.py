@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,9 @@ class Labelled:
     fits: Mapping[str, Array]
     held: Mapping[str, Array]
     alone: float
-    history: Mapping[str, History] = field(default_factory=dict)
-    moves: tuple[Moved, ...] = ()
+    history: Mapping[str, History]
+    moves: tuple[Moved, ...]
+    strengths: Mapping[str, float]
 
     def seen(self, rows: Rows) -> tuple[NDArray[np.int16], Array]:
         """The cells of other rows, and their design."""
@@ -55,12 +56,12 @@ class Labelled:
         return sigmoid(logit(rows.score) + linear_part) if self.rows.task == "binary" else linear_part
 
 
-def learn(rows: Rows, blocks: Array, names: tuple[str, ...]) -> Labelled:
+def learn(rows: Rows, blocks: Array, names: tuple[str, ...], strengths: Mapping[str, float] | None = None) -> Labelled:
     """Fit what is expected of a row to its score and the columns `names`, as far as that helps in other blocks of time.
 
     A binary task starts from the score as it is and corrects its odds (Platt 1999, with steps by quantiles of the score
     and by cells of the columns); others are fitted by least squares. How strongly columns are held back is decided by
-    what does best on parts of time that were left out.
+    what does best on parts of time that were left out; `strengths` that were found so before save the search.
 
     Raises:
         InvalidRequest: the rows have no labels.
@@ -71,17 +72,17 @@ def learn(rows: Rows, blocks: Array, names: tuple[str, ...]) -> Labelled:
     made = _design(codes, cells, _line(rows, scale), np.searchsorted(edges, rows.score, "right"))
     blocks = np.unique(blocks, return_inverse=True)[1]
     parts = [np.flatnonzero(blocks == each) for each in range(int(blocks.max()) + 1)]
-    fitting = _Fitting(made, 2 + SCORE_CELLS, blocks * FOLDS // len(parts))
+    fitting = _Fitting(made, 2 + SCORE_CELLS, blocks * FOLDS // len(parts), strengths or {})
     if rows.task == "binary":
-        fits, held = fitting.of({"p": rows.labels}, logit(rows.score))
+        fits, held, found = fitting.of({"p": rows.labels}, logit(rows.score))
         history = _binary_history(rows, held["p"], parts)
         rate = float(np.mean(rows.labels))
         moves = tuple(moved(held["p"][part], rate, rows.labels[part]) for part in parts)
     else:
-        fits, held = fitting.of(rows.losses, None)
+        fits, held, found = fitting.of(rows.losses, None)
         history = {name: _losses_history(name, rows.losses[name], held[name], parts) for name in held}
         moves = ()
-    return Labelled(rows, cells, edges, scale, blocks, made, fits, held, float(alone.mean()), history, moves)
+    return Labelled(rows, cells, edges, scale, blocks, made, fits, held, float(alone.mean()), history, moves, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +92,24 @@ class _Fitting:
     made: Array
     within: int
     folds: Array
+    strengths: Mapping[str, float]
 
-    def of(self, truths: Mapping[str, Array], offset: Array | None) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Coefficients for each truth, and what is expected of each row by a fit without its fold.
+    def of(
+        self, truths: Mapping[str, Array], offset: Array | None
+    ) -> tuple[dict[str, Array], dict[str, Array], dict[str, float]]:
+        """Coefficients for each truth, what a fit without its fold expects of each row, and how strong the ridge was.
 
         With an `offset` of log odds truths are 1 or 0, without one they are numbers.
         """
-        fits, held = {}, {}
+        fits, held, strengths = {}, {}, {}
         for name, truth in truths.items():
-            tried = [self._held(truth, offset, strength) for strength in _STRENGTHS]
+            tries = (self.strengths[name],) if name in self.strengths else _STRENGTHS
+            tried = [self._held(truth, offset, strength) for strength in tries]
             costs = [_cost(truth, each, logarithmic=offset is not None) for each in tried]
             best = int(np.argmin(costs))
-            held[name] = tried[best]
-            fits[name] = self._fit(truth, offset, _STRENGTHS[best], np.ones(len(truth), dtype=np.bool_))
-        return fits, held
+            held[name], strengths[name] = tried[best], tries[best]
+            fits[name] = self._fit(truth, offset, tries[best], np.ones(len(truth), dtype=np.bool_))
+        return fits, held, strengths
 
     def _held(self, truth: Array, offset: Array | None, strength: float) -> Array:
         out = np.zeros(len(truth)) if offset is None else offset.copy()

@@ -112,7 +112,7 @@ BINARY: Mapping[str, Metric] = {
     "base_rate": base_rate,
 }
 
-LOSSES: Mapping[str, bool] = {"brier": True, "log_loss": True, "mae": True, "rmse": True}
+LESS_IS_BETTER = frozenset({"brier", "log_loss", "mae", "rmse"})
 """Metrics of which less is better."""
 
 
