@@ -69,21 +69,23 @@ def gains(values: Array, steps: Array, number: int, mean: float, together: float
     return found
 
 
-def gathered_on(before: Gathered, gained: Array, seconds: float, limit: float) -> tuple[tuple[float, ...], list[float]]:
-    """The logarithms after some steps of so many `seconds` each, and the evidence at the end of each of them.
+def gathered_on(before: Gathered, gained: Array, seconds: float, limit: float) -> tuple[tuple[float, ...], float, int]:
+    """Steps of so many `seconds` each, up to and with the first at which evidence reaches `limit`.
 
-    Evidence is the mean of all M. From a step at which it reaches `limit` on, it may grow a little more, no further.
+    Gives the logarithms after the last of these, the evidence then, and how many they are. Evidence is the mean of all
+    M; where it is more than the limit already, it may grow a little more, no further.
     """
     logs = np.array(before.logs) if before.logs else np.full(len(STAKES), -math.inf)
     time, most = math.log(seconds), math.log(limit) + _ROOM
-    reached = []
+    evidence, taken = -math.inf, 0
     for gain in gained:
         logs = np.logaddexp(logs, time) + gain
-        evidence = log_mean(logs)
+        evidence, taken = log_mean(logs), taken + 1
         if evidence > most:
-            logs = logs - (evidence - most)
-        reached.append(math.exp(min(evidence, most)))
-    return tuple(logs.tolist()), reached
+            logs, evidence = logs - (evidence - most), most
+        if evidence >= math.log(limit):
+            break
+    return tuple(logs.tolist()), math.exp(evidence), taken
 
 
 def log_mean(logs: Array) -> float:

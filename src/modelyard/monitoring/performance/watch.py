@@ -158,20 +158,26 @@ class _Look:
         return State(self._made, self._until, tuple(gathered), worse), [*found, *findings]
 
     def _stream(self, stream: Stream, before: Gathered) -> tuple[Gathered, list[Finding]]:
-        """Evidence about one mean, step by step; an alarm makes it begin anew."""
+        """Evidence about one mean, step by step. An alarm makes it begin anew; of several the last is told."""
         told, steps = self._values(stream)
         gained = gains(told, steps, self._number, stream.limit, self._made.together)
         counts, sums = np.bincount(steps, minlength=self._number), np.bincount(steps, told, self._number)
         needed = self._facts.settings.needed / stream.weight
-        logs, reached = gathered_on(before, gained, self._made.step, needed)
         usual = (stream.mean + stream.limit) / 2
-        after = msgspec.structs.replace(stretched(before, counts, sums, usual, self._began), logs=logs)
-        if stream.cut < 0 and after.mean is not None:
-            self._of_all[stream.metric] = self._worse_by(stream, after.mean)
-        if reached[-1] < needed * _TOLD or after.mean is None:
-            return after, []
-        found = self._finding(stream, after, reached[-1] * stream.weight)
-        return (Gathered() if found.alarm else after), [found]
+        after, at, alarm, found = before, 0, None, None
+        while at < self._number:
+            logs, reached, taken = gathered_on(after, gained[at:], self._made.step, needed)
+            part = slice(at, at + taken)
+            after = stretched(after, counts[part], sums[part], usual, self._began[part])
+            after, at = msgspec.structs.replace(after, logs=logs), at + taken
+            found = None
+            if stream.cut < 0 and after.mean is not None:
+                self._of_all[stream.metric] = self._worse_by(stream, after.mean)
+            if reached >= needed * _TOLD and after.mean is not None:
+                found = self._finding(stream, after, reached * stream.weight, at - 1)
+                if found.alarm:
+                    alarm, after = found, Gathered()
+        return after, [each for each in (alarm or found,) if each is not None]
 
     def _values(self, stream: Stream) -> tuple[Array, Array]:
         rows = np.ones(len(self._judged), dtype=bool) if stream.cut < 0 else self._codes[stream.cut] == stream.part
@@ -180,7 +186,7 @@ class _Look:
         chosen = np.flatnonzero(rows & self._known)
         return values(self._judged.take(chosen), stream.metric, stream.unit, self._steps[chosen])
 
-    def _finding(self, stream: Stream, after: Gathered, evidence: float) -> Finding:
+    def _finding(self, stream: Stream, after: Gathered, evidence: float, step: int) -> Finding:
         was, now = (as_metric(each, stream.metric, stream.unit) for each in (stream.mean, after.mean or 0.0))
         metric = stream.metric.rstrip("+-")
         effect = self._worse_by(stream, after.mean or 0.0)
@@ -203,7 +209,7 @@ class _Look:
             needed=self._facts.settings.needed,
             effect=effect,
             margin=margin,
-            window=self._began[-1],
+            window=self._began[step],
             since=after.since,
             details={"was": was, "now": now, "rows": after.rows, "baseline_rows": stream.rows},
         )
@@ -228,15 +234,18 @@ class _Look:
         rung = np.searchsorted(np.array(ladder.rungs), severities(self._judged.take(told)), "right")
         width = len(ladder.rungs) + 1
         counts = np.bincount(self._steps[told] * width + rung, minlength=self._number * width).reshape(-1, width)
-        verdict = None
-        for each in counts:
+        alarm = verdict = None
+        for step, each in enumerate(counts):
             state, verdict = watch.step(state, each.astype(np.int64), self._made.step)
-        if verdict is None or verdict.evidence < _TOLD:
-            return state, []
-        found = self._severe(verdict)
-        return (watch.start() if found.alarm else state), [found]
+            if verdict.evidence >= 1:
+                found = self._severe(verdict, step)
+                if found.alarm:
+                    alarm, state = found, watch.start()
+        if alarm is None and verdict is not None and verdict.evidence >= _TOLD:
+            alarm = self._severe(verdict, self._number - 1)
+        return state, [] if alarm is None else [alarm]
 
-    def _severe(self, verdict: worsening.Verdict) -> Finding:
+    def _severe(self, verdict: worsening.Verdict, step: int) -> Finding:
         """By accuracy of classes; of numbers by the share that is further off than half of them were at first."""
         settings, aim = self._facts.settings, self._judged.task.aim
         was, now = 1 - verdict.baseline, 1 - verdict.share
@@ -249,7 +258,7 @@ class _Look:
             )
         elif verdict.rung > self._made.rungs[0]:
             said += f"; most of it where the answer was sure ({verdict.rung:.2f} or more)"
-        since = self._until - round(verdict.seconds * 1e6)
+        ended = self._state.taken + (step + 1) * self._step
         return self._facts.finding(
             "performance.errors",
             said,
@@ -258,8 +267,8 @@ class _Look:
             needed=settings.needed,
             effect=verdict.effect,
             margin=settings.harm,
-            window=self._began[-1],
-            since=_moment(since),
+            window=self._began[step],
+            since=_moment(ended - round(verdict.seconds * 1e6)),
             details={"was": was, "now": now, "rows": verdict.rows, "baseline_rows": self._made.labelled},
         )
 

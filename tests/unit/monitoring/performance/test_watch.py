@@ -148,7 +148,7 @@ def test_labels_that_stay_away_are_told() -> None:
         table.set_column(table.column_names.index("labelled_at"), "labelled_at", pa.array(known)), 400, Settings()
     )
     assert {each.watch for _, each in alarms(found)} == {"performance.coverage"}
-    assert "of 1,160 rows have one in time, 100.0% at first" in alarms(found)[-1][1].said
+    assert "rows have one in time, 100.0% at first" in alarms(found)[-1][1].said
 
 
 def test_labels_written_otherwise_are_told_and_are_no_errors() -> None:
@@ -197,3 +197,14 @@ def test_too_few_rows_are_waited_for() -> None:
     state, found = looked(table, 100, Settings())
     assert state == State()
     assert not found
+
+
+def test_what_was_bad_and_is_over_is_told_though_it_is_looked_only_once() -> None:
+    def for_a_day(_: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.where((hour >= 300) & (hour < 330), 0.8, 0.0)
+
+    _, found = looked(stream(np.random.default_rng(6), 720, 2400, for_a_day), 720, Settings(), every=720)
+    told = [each for _, each in alarms(found) if each.watch == "performance.errors"]
+    assert len(told) == 1
+    assert told[0].window is not None
+    assert 300 <= (told[0].window - START).total_seconds() / 3600 <= 330
