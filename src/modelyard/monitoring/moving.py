@@ -234,7 +234,7 @@ def _findings(snapshot: Snapshot, made: Made, parts: Array, ages: Array, alarm: 
         first, last = made.asked.first[at], made.asked.first[at + 1]
         facet = made.asked.facets[int(first + np.argmax(parts[first:last]))]
         since = snapshot.ended - timedelta(seconds=float(ages[at])) if ages[at] else snapshot.began
-        part = own >= reached / 20
+        part = own >= min(reached / 20, needed)
         evidence = reached if alarm and part else min(own, needed * 0.999)
         about: dict[str, Any] = {"evidence": evidence, "needed": needed, "since": since}
         yield finding_of(snapshot, made.asked.columns[at], facet, _with(snapshot, since), about)

@@ -198,7 +198,7 @@ def _judged(
     alarm, findings = reached >= needed, []
     for at in np.argsort(-columns, kind="stable").tolist():
         own = float(columns[at])
-        if own < max(needed / 100, reached / 20):
+        if own < max(needed / 100, min(reached / 20, needed)):
             break
         about: dict[str, Any] = {"evidence": reached if alarm else min(own, needed * 0.999), "needed": needed}
         found = finding_of(snapshot, made.asked.columns[at], Facet.DISTRIBUTION, snapshot.window, about, watch, past)

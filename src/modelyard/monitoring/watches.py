@@ -7,13 +7,20 @@ from modelyard.monitoring.estimate.watch import Estimates
 from modelyard.monitoring.health import Health, Staleness
 from modelyard.monitoring.moving import moving_watches
 from modelyard.monitoring.performance.watch import Performance
+from modelyard.monitoring.quality import Exchanged, Repeated, Stuck
 from modelyard.monitoring.seasons import Previous, Seasonal
+from modelyard.monitoring.traffic import Absent, Refusals
 from modelyard.monitoring.watching import LabelledWatch, Watch
 
 WATCHES: tuple[Watch, ...] = (
     *moving_watches().values(),
     Seasonal(),
     Previous(),
+    Stuck(),
+    Exchanged(),
+    Repeated(),
+    Refusals(),
+    Absent(),
     Health(),
     Staleness(),
     Computing(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any
@@ -55,28 +55,31 @@ def trained_on(rows: Rows, weeks: int = 1, each: int = 40) -> Reference:
 
 
 def played(
-    watch: Any, reference: Reference, rows: Rows, hours: int, each: int, seed: int = 1, settings: Settings | None = None
+    watches: Sequence[Any], reference: Reference, rows: Rows, hours: int, each: int, **fields: Any
 ) -> Iterator[tuple[int, Finding]]:
-    """Findings of a watch over so many hours, with its state written and read again at times."""
-    told = (settings or Settings()).with_share(watch.share)
-    draw, past, state = np.random.default_rng(seed), Past(), watch.start(reference, told)
+    """Findings of watches over so many hours, with their states written and read again at times."""
+    draw, past = np.random.default_rng(1), Past()
+    told = {watch.name: Settings().with_share(watch.share) for watch in watches}
+    states = {watch.name: watch.start(reference, told[watch.name]) for watch in watches}
     for hour in range(hours):
         began = START + timedelta(hours=hour)
-        window = reference.profile(rows(draw, hour, each)) if each else None
-        snapshot = Snapshot(
-            deployment="d",
-            version="m@1",
-            began=began,
-            seconds=3600.0,
-            reference=reference,
-            window=window,
-            earlier=past.earlier,
-            calls=Calls(rows=each),
-            settings=told,
-        )
-        state, findings = watch.look(state, snapshot)
-        if hour % 50 == 0:
-            state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=watch.state)
-        yield from ((hour, found) for found in findings)
-        if window is not None:
-            past.windows[began] = window
+        window = reference.profile(rows(draw, hour, each))
+        for watch in watches:
+            snapshot = Snapshot(
+                deployment="d",
+                version="m@1",
+                began=began,
+                seconds=3600.0,
+                reference=reference,
+                window=window,
+                earlier=past.earlier,
+                calls=Calls(rows=each),
+                settings=told[watch.name],
+                **fields,
+            )
+            states[watch.name], findings = watch.look(states[watch.name], snapshot)
+            if hour % 50 == 0:
+                raw = msgspec.msgpack.encode(states[watch.name])
+                states[watch.name] = msgspec.msgpack.decode(raw, type=watch.state)
+            yield from ((hour, found) for found in findings)
+        past.windows[began] = window
