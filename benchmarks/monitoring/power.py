@@ -12,22 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from benchmarks.monitoring.streams import PEERS, Source, sources, written
+from benchmarks.monitoring.ours import HOUR, OURS, Ours
+from benchmarks.monitoring.streams import PEERS, Order, sources, written
 from modelyard.monitoring.budget import Budget
-from modelyard.monitoring.detector import Detector, Settings
-from modelyard.monitoring.reference import Reference
-from modelyard.monitoring.worsening import Ladder, Worsening
 
-HOUR = 3600.0
-NOT_SHOWN = ["wrong", "label", "sure"]
-HARMLESS = 0.01
-BUDGET = Budget.parse("1 per quarter")
-HALF = Budget(1, 2 * BUDGET.seconds)
+QUARTER = Budget.parse("1 per quarter").seconds
 Alarms = Mapping[str, list[int]]
 
 
@@ -48,62 +40,29 @@ class Power:
     a_quarter: float
 
 
-def power(peers: Mapping[str, Path], *, rows: int, seeds: int, steady: int, changed: int) -> Iterator[Power]:
-    """Ours on all streams; the peers on the same. Every window is an hour of `rows` rows; labels come at once."""
+def power(peers: Mapping[str, Path], seeds: int, order: Order) -> Iterator[Power]:
+    """Ours on all streams; the peers on the same. Every window is an hour; labels come at once."""
     with tempfile.TemporaryDirectory() as place:
         folder, streams = Path(place), Path(place) / "streams"
         (folder / "sources").mkdir()
         found: dict[tuple[str, str], list[list[int]]] = {}
         for source in sources(peers["river"], folder / "sources"):
             print(f"{source.name}: {source.accuracy:.1%} right, then {source.part:.1%} new", file=sys.stderr)
-            ours = Ours(source)
             for seed in range(seeds):
-                live = source.live(np.random.default_rng(seed), rows, steady, changed)
-                written(source, live, streams / f"{source.name}.{seed}", rows, steady)
-                _add(found, source.name, ours.follow(live, rows, steady))
+                live = source.live(np.random.default_rng(seed), order)
+                written(source, live, streams / f"{source.name}.{seed}", order)
+                _add(found, source.name, Ours(source, order).follow(live))
         for name, python in peers.items():
-            for stream, alarms in _followed(name, python, streams, rows):
+            for stream, alarms in _followed(name, python, streams, order.rows):
                 _add(found, stream.rpartition(".")[0], alarms)
-    yield from (_told(*key, each, rows, steady) for key, each in sorted(found.items()))
+    told = {key: _told(*key, each, order) for key, each in sorted(found.items())}
+    yield from told.values()
     for tool in dict.fromkeys(tool for _, tool in found):
-        delays = [_told(*key, each, rows, steady).rows for key, each in found.items() if key[1] == tool]
-        every = [each for key, one in found.items() if key[1] == tool for each in one]
-        whole = _told("ALL: median of the sources", tool, every, rows, steady)
-        yield Power(**{**whole.__dict__, "rows": median(delays), "worst": max(delays)})
-
-
-class Ours:
-    """Inputs and answers with half of the budget, labels with the other half: together one false alarm a quarter."""
-
-    def __init__(self, source: Source) -> None:
-        self._reference = Reference.of_table(source.reference.drop(columns=NOT_SHOWN))
-        self._drift = Detector(self._reference, Settings(HALF))
-        self._ladder = Ladder.of_classes(source.reference["sure"].to_numpy())
-        baseline = self._ladder.count(_severities(source.reference))
-        self._worse = Worsening(self._ladder, baseline, HALF.seconds_each)
-
-    def follow(self, live: pd.DataFrame, rows: int, steady: int) -> Alarms:
-        """The windows in which there was an alarm, until the first after the change."""
-        drift, worse = self._drift.start(), self._worse.start()
-        alarms: dict[str, list[int]] = {"modelyard": [], "modelyard (no labels)": []}
-        for at in range(len(live) // rows):
-            window = live.iloc[at * rows : (at + 1) * rows]
-            drift, verdict = self._drift.step(drift, self._reference.profile(window.drop(columns=NOT_SHOWN)), HOUR)
-            worse, judged = self._worse.step(worse, self._ladder.count(_severities(window)), HOUR)
-            harmed = judged.evidence >= 1 and judged.effect > HARMLESS
-            if harmed:
-                worse = self._worse.start()
-            if verdict.alarm:
-                alarms["modelyard (no labels)"].append(at)
-            if verdict.alarm or harmed:
-                alarms["modelyard"].append(at)
-            if all(each and each[-1] >= steady for each in alarms.values()):
-                break
-        return alarms
-
-
-def _severities(table: pd.DataFrame) -> Any:
-    return np.where(table["wrong"], table["sure"], 0.0)
+        mine = [each for each in told.values() if each.tool == tool]
+        wrong, checks = sum(each.false_alarms for each in mine), sum(each.checks for each in mine)
+        delay, worst = median(each.rows for each in mine), max(each.worst for each in mine)
+        runs = sum(each.streams for each in mine)
+        yield Power("ALL: median of sources", tool, delay, worst, runs, wrong, checks, _a_quarter(wrong, checks))
 
 
 def _followed(name: str, python: Path, streams: Path, rows: int) -> Iterator[tuple[str, Alarms]]:
@@ -126,9 +85,13 @@ def _add(found: dict[tuple[str, str], list[list[int]]], source: str, alarms: Ala
         found.setdefault((source, tool), []).append(each)
 
 
-def _told(source: str, tool: str, streams: Iterable[list[int]], rows: int, steady: int) -> Power:
+def _told(source: str, tool: str, streams: Iterable[list[int]], order: Order) -> Power:
     each = list(streams)
-    delays = [next(((at - steady + 1) * rows for at in one if at >= steady), math.inf) for one in each]
+    steady = order.steady if tool.startswith(OURS) else order.peers
+    delays = [next(((at - steady + 1) * order.rows for at in one if at >= steady), math.inf) for one in each]
     wrong, checks = sum(at < steady for one in each for at in one), steady * len(each)
-    quarter = wrong / checks * BUDGET.seconds_each / HOUR
-    return Power(source, tool, median(delays), max(delays), len(each), wrong, checks, quarter)
+    return Power(source, tool, median(delays), max(delays), len(each), wrong, checks, _a_quarter(wrong, checks))
+
+
+def _a_quarter(wrong: int, checks: int) -> float:
+    return wrong / checks * QUARTER / HOUR

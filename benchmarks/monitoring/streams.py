@@ -18,6 +18,19 @@ TRAINED = 20_000
 REFERENCE = 20_000
 
 
+CHANCE = "predict_proba_"
+
+
+@dataclass(frozen=True)
+class Order:
+    """Rows of a window, windows before and after the change, and how many before it the peers see."""
+
+    rows: int
+    steady: int
+    changed: int
+    peers: int
+
+
 @dataclass(frozen=True)
 class Source:
     """Rows with what the model answered: those that the reference is made of, and those before and after the change.
@@ -32,10 +45,10 @@ class Source:
     part: float
     accuracy: float
 
-    def live(self, draw: np.random.Generator, rows: int, steady: int, changed: int) -> pd.DataFrame:
-        """So many windows of `rows` rows before the change, and so many after it; rows are drawn with replacement."""
-        whole = rows * (steady + changed)
-        new = (draw.random(whole) < self.part) & (np.arange(whole) >= rows * steady)
+    def live(self, draw: np.random.Generator, order: Order) -> pd.DataFrame:
+        """Windows before the change and after it; rows are drawn with replacement."""
+        whole = order.rows * (order.steady + order.changed)
+        new = (draw.random(whole) < self.part) & (np.arange(whole) >= order.rows * order.steady)
         old = self.before.iloc[draw.integers(0, len(self.before), whole)].reset_index(drop=True)
         other = self.after.iloc[draw.integers(0, len(self.after), int(new.sum()))]
         old.iloc[np.flatnonzero(new)] = other.to_numpy(dtype=object) if _mixed(old) else other.to_numpy()
@@ -51,12 +64,19 @@ def sources(river: Path, folder: Path) -> Iterator[Source]:
     yield _source("flights", *_flights(), 18_000)
 
 
-def written(source: Source, live: pd.DataFrame, folder: Path, rows: int, steady: int) -> None:
-    """A stream as peers read it."""
+def written(source: Source, live: pd.DataFrame, folder: Path, order: Order) -> None:
+    """A stream as peers read it, from `order.peers` windows before the change; one class's chance stands for all."""
     folder.mkdir(parents=True)
-    source.reference.to_parquet(folder / "reference.parquet")
-    live.to_parquet(folder / "live.parquet")
-    (folder / "order.json").write_text(json.dumps({"rows": rows, "steady": steady}))
+    begin = order.steady - order.peers
+    _shown(source.reference).to_parquet(folder / "reference.parquet")
+    _shown(live.iloc[begin * order.rows :]).to_parquet(folder / "live.parquet")
+    (folder / "order.json").write_text(json.dumps({"rows": order.rows, "steady": order.peers}))
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    chances = [name for name in map(str, table) if name.startswith(CHANCE)]
+    shown = table.assign(score=table[chances[-1]], sure=table[chances].max(axis=1)).drop(columns=chances)
+    return shown.rename(columns={"predict": "predicted"}).astype({"predicted": str, "label": str})
 
 
 def _source(name: str, before: pd.DataFrame, after: pd.DataFrame, trained: int) -> Source:
@@ -81,9 +101,8 @@ def _answered(model: Any, table: pd.DataFrame) -> pd.DataFrame:
     chances = model.predict_proba(_inputs(table))
     said = model.classes_[chances.argmax(axis=1)]
     wrong = said != table["label"].to_numpy()
-    answers = {"score": chances[:, -1], "sure": chances.max(axis=1), "predicted": said.astype(str)}
-    made = table.assign(**answers, wrong=wrong)
-    return made.astype({"label": str}).reset_index(drop=True)
+    answers = {f"{CHANCE}{name}": chances[:, at] for at, name in enumerate(model.classes_)}
+    return table.assign(predict=said, **answers, wrong=wrong).reset_index(drop=True)
 
 
 def _mixed(table: pd.DataFrame) -> bool:
