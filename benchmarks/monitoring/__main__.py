@@ -18,8 +18,8 @@ accuracy, and false alarms before it. Streams are made by River's generators and
 large a part of the rows comes from the new concept (of flights: from July) that the accuracy falls by two points. Every
 window is an hour, labels come at once. Ours are the watches with all settings as they are if nothing is set, with a
 budget of one false alarm a quarter; ten days are steady, of which the watch of labels needs some to learn what is
-usual. It needs `--peer river=...`. Evidently, NannyML, Alibi Detect and River's ADWIN follow the same streams from two days
-before the change on, at their defaults, as far as they are given, with 20,000 rows as their reference.
+usual. It needs `--peer river=...`. Evidently, NannyML, Alibi Detect and River's ADWIN follow the same streams from two
+days before the change on, at their defaults, as far as they are given, with 20,000 rows as their reference.
 
 `--peer evidently=DIR/bin/python` adds a peer installed in an environment of its own (`python -m venv DIR`, then
 `DIR/bin/pip install "pandas<3" evidently pyarrow`); there are evidently, nannyml (with `statsmodels`), alibi
