@@ -5,15 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
     home = tmp_path / "demo"
-    command = [sys.executable, "-m", "modelyard.cli.app", "demo", "--exit", "--flights", "400", "--json"]
-    done = subprocess.run([*command, "--home", str(home)], capture_output=True, text=True, timeout=380, check=False)
+    command = [sys.executable, "-m", "modelyard.cli.app", "demo", "--exit", "--weeks", "2", "--json"]
+    done = subprocess.run([*command, "--home", str(home)], capture_output=True, text=True, timeout=880, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["dataset"], told["version"]) == ("flights@1", "flights-delay@1")
@@ -21,14 +22,33 @@ def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
     tree = "\n".join(told["lineage"])
     assert "data flights@1" in tree
     assert f"run flights-delay {told['run']}" in tree
-    assert "400 predictions" in tree
+    assert "13,084 predictions" in tree
     assert "<svg" in Path(told["addresses"]["lineage"]).read_text()
     assert told["parity"]["passed"]
     assert told["reproduction"] == "bit-equal"
-    assert (told["requests"], told["failed"], told["records"]) == (400, 0, 400)
-    assert 350 < told["labels"] <= 400
-    assert 0.5 < told["auc_by_week"]["01 Mar"] < 0.9
+    assert told["failed"] == 0, told["first_error"]
+    assert told["flights"] == told["records"] == 2 * 13_084
+    assert 0.9 * told["flights"] < told["labels"] <= told["flights"]
+    assert_the_year_drifts(told["watched"])
+    assert_nothing_is_said_of_the_twin(told["twin"])
     assert not (home / "run" / "up.json").exists(), "the services are stopped"
+
+
+def assert_the_year_drifts(watched: Any) -> None:
+    """March is warmer than January; who could tell the model?"""
+    assert watched["windows"] >= 13
+    drift = [alert for alert in watched["alerts"] if any("temp" in part for part in alert["parts"])]
+    assert drift, watched["alerts"]
+    assert "temp" in [column["column"] for column in watched["columns"]]
+    first = watched["weeks"][0]
+    assert first["labelled"] > 0.9
+    assert 0.55 < first["auc_interval"][0] < first["auc"] < first["auc_interval"][1] < 0.85
+    assert "<svg" in Path(watched["report"]).read_text()
+
+
+def assert_nothing_is_said_of_the_twin(twin: Any) -> None:
+    assert twin["windows"] >= 13
+    assert (twin["alerts"], twin["columns"]) == ([], [])
 
 
 def test_the_demo_never_empties_a_folder_that_is_not_its_own(tmp_path: Path) -> None:

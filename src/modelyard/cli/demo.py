@@ -14,15 +14,19 @@ from rich.console import Console
 from modelyard.cli.output import Json, emit, out, reported_errors
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from modelyard.demo.story import Summary
 
 app = typer.Typer()
+
+_PARTS = 6
 
 
 @app.command()
 def demo(
     leave: Annotated[bool, typer.Option("--exit", help="Stop by itself when the story is told.")] = False,
-    weeks: Annotated[int, typer.Option("--weeks", min=1, max=43, help="Weeks of flights to send, from 1 March.")] = 4,
+    weeks: Annotated[int, typer.Option("--weeks", min=1, max=44, help="Weeks of flights to send, from 1 March.")] = 44,
     flights: Annotated[int | None, typer.Option("--flights", min=1, help="Send at most so many flights.")] = None,
     port: Annotated[int, typer.Option("--port", help="Where predictions are answered; 0: any free port.")] = 0,
     home: Annotated[Path, typer.Option("--home", help="A folder of the demo's own; emptied first.")] = Path(
@@ -30,7 +34,7 @@ def demo(
     ),
     as_json: Json = False,
 ) -> None:
-    """Train, pack, verify, reproduce, serve and deploy a model on real flights, then send it requests and labels.
+    """Train, pack, verify, reproduce and deploy a model on real flights, stream a year to it, and watch it drift.
 
     Example: modelyard demo --exit
     """
@@ -54,6 +58,7 @@ def demo(
 def _wait(console: Console, home: Path) -> None:
     console.print(f"\nStill up; Ctrl-C stops it. In another terminal: export MODELYARD_HOME={home}")
     console.print(
+        "  modelyard monitor show flights-delay     modelyard monitor alerts     modelyard monitor show flights-twin\n"
         "  modelyard status        modelyard show flights-delay@1        modelyard records query 'FROM joined LIMIT 5'"
     )
     sys.stdout.flush()
@@ -76,8 +81,61 @@ def _print(summary: Summary) -> None:
         out.print(line, markup=False, soft_wrap=True)
     out.print()
     out.print(parity)
+    out.print()
+    _print_watched(summary)
     for name, text in _facts(summary).items():
         out.print(f"[bold]{name:15}[/]{text}")
+
+
+def _print_watched(summary: Summary) -> None:
+    """What monitoring found: alerts, what moved, week by week; and what it said of the twin."""
+    watched, twin = summary.watched, summary.twin
+    out.print(f"[bold]{watched.deployment}[/] by the monitor: {watched.windows} days")
+    for alert in watched.alerts:
+        until = f", over by {alert.until}" if alert.until else ", goes on"
+        loss = f"; {alert.loss}" if alert.loss else ""
+        out.print(f"[yellow]alert[/] since {alert.since}{until}{loss}", soft_wrap=True)
+        for part in alert.parts[:_PARTS]:
+            out.print(f"   {part}", markup=False, soft_wrap=True)
+        if len(alert.parts) > _PARTS:
+            out.print(f"   and {len(alert.parts) - _PARTS} more")
+    out.print()
+    out.print(_columns(summary))
+    out.print(_weeks(summary))
+    told = f"{len(twin.alerts)} alerts" if twin.alerts else "no alert"
+    out.print(f"[bold]{twin.deployment}[/], drawn from the months of training: {told} in {twin.windows} days\n")
+
+
+def _columns(summary: Summary) -> Table:
+    from rich.table import Table
+
+    table = Table("what moved", "distance", "over the year", "how", title_justify="left")
+    for column in summary.watched.columns:
+        table.add_row(column.column, f"{column.distance:.1%}", column.over_time, column.said)
+    return table
+
+
+def _weeks(summary: Summary) -> Table:
+    from rich.table import Table
+
+    table = Table("week of", "flights", "labelled", "AUC by labels", "Brier", "expected AUC without them", "")
+    for week in summary.watched.weeks:
+        table.add_row(
+            week.began,
+            str(week.rows),
+            f"{week.labelled:.0%}",
+            _sure(week.auc, week.auc_interval),
+            "" if week.brier is None else f"{week.brier:.3f}",
+            _sure(week.expected, week.expected_interval),
+            week.trust,
+        )
+    return table
+
+
+def _sure(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
 def _facts(summary: Summary) -> dict[str, str]:
@@ -89,10 +147,9 @@ def _facts(summary: Summary) -> dict[str, str]:
         "data": f"{summary.dataset}, read by run {summary.run}: {metrics}",
         "version": f"{summary.version}  {short}  runtime {summary.runtime}, trained on {summary.trained_on} flights",
         "reproduction": f"{summary.reproduction}: trained again from the record, in its own environment",
-        "requests": f"{summary.requests}, {failed}; {summary.requests_per_second:.0f} a second, one after the other",
+        "requests": f"{summary.requests}, {failed}; {summary.flights / summary.stream_seconds:.0f} flights a second",
         "latency": f"median {p50:.2f} ms, 99 % within {p99:.2f} ms, seen by the client",
         "records": f"{summary.records}, with {summary.labels} labels",
-        "AUC by week": "  ".join(f"{week}: {auc:.3f}" for week, auc in summary.auc_by_week.items()),
         **summary.addresses,
         "time": f"{summary.seconds:.0f} s",
     }

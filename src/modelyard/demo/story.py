@@ -1,40 +1,35 @@
-"""The whole story on the flights: train, pack, verify, serve, deploy, stream, label, look."""
+"""The whole story on the flights: train, pack, verify, deploy, stream the year beside its twin, label, watch."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
-from time import monotonic, perf_counter, sleep
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
 
+from modelyard.demo.telling import FIRST_LIVE_DAY, step
 from modelyard.errors import Conflict, Failed, ParityFailed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modelyard.control.up import Running
-    from modelyard.demo.stream import Tally
+    from modelyard.demo.watching import Watched
     from modelyard.domain.parity import ParityReport
     from modelyard.domain.reproduction import Reproduction
     from modelyard.home import Home
     from modelyard.registry import Registry, Version
 
-MODEL = "flights-delay"
 MARKER = ".modelyard-demo"
 PROJECT = "project"
-FIRST_LIVE_DAY = "2013-03-01"
-START_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +50,12 @@ class Summary:
     first_error: str | None
     latency_p50_ms: float
     latency_p99_ms: float
-    requests_per_second: float
+    stream_seconds: float
     records: int
     labels: int
-    auc_by_week: dict[str, float]
+    flights: int
+    watched: Watched
+    twin: Watched
     lineage: tuple[str, ...]
     addresses: dict[str, str]
     seconds: float
@@ -77,17 +74,6 @@ def fresh_home(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     (home / MARKER).touch()
     return home
-
-
-@contextmanager
-def step(console: Console, text: str) -> Iterator[list[str]]:
-    """Show `text` with a spinner while the block runs, then the time it took and what the block appended."""
-    said: list[str] = []
-    start = perf_counter()
-    with console.status(text):
-        yield said
-    result = f": {' '.join(said)}" if said else ""
-    console.print(f"[green]✓[/] [dim]{perf_counter() - start:6.1f} s[/]  {text}{result}", soft_wrap=True)
 
 
 def snapshot(past: pd.DataFrame, home: Home, console: Console) -> str:
@@ -176,104 +162,14 @@ def percentiles(latencies: list[float]) -> tuple[float, float]:
     return median(latencies) * 1e3, quantiles(latencies, n=100)[98] * 1e3
 
 
-def auc_by_week(records: pd.DataFrame) -> dict[str, float]:
-    """Area under the ROC curve for each week, from columns ``prediction_id``, ``score`` and ``late``."""
-    import pandas as pd
-    from sklearn.metrics import roc_auc_score
-
-    day = pd.to_datetime(records["prediction_id"].str[:8], format="%Y%m%d")
-    week = (day - pd.Timestamp(FIRST_LIVE_DAY)).dt.days // 7
-    found = {}
-    for number, rows in records.groupby(week):
-        start = pd.Timestamp(FIRST_LIVE_DAY) + pd.Timedelta(days=7 * int(str(number)))
-        if rows["late"].nunique() == 2:
-            found[f"{start:%d %b}"] = float(roc_auc_score(rows["late"], rows["score"]))
-    return found
-
-
-def stream(flights: pd.DataFrame, url: str, console: Console) -> tuple[Tally, float]:
-    """Send the flights to the deployment with a progress bar; also the seconds it took."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from modelyard.demo.stream import play
-
-    start = perf_counter()
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("streaming", total=len(flights))
-
-        def show(moment: pd.Timestamp, tally: Tally) -> None:
-            if tally.requests % 50 == 0:
-                bar.update(
-                    task, completed=tally.requests, description=f"{moment:%d %b %H:%M}  {tally.labels} labels known"
-                )
-
-        tally = play(flights, url, MODEL, show)
-    return tally, perf_counter() - start
-
-
-@contextmanager
-def services(home: Home, port: int, console: Console) -> Iterator[Running]:
-    """Both planes on `home`, as ``modelyard up`` starts them; stopped when the block is left.
-
-    Raises:
-        Failed: when they do not come up.
-    """
-    from modelyard.control.up import running
-
-    command = [sys.executable, "-P", "-m", "modelyard.cli.app", "up", "--port", str(port), "--json"]
-    environment = {**os.environ, "MODELYARD_HOME": str(home.path)}
-    # Ctrl-C is for the demo, which then stops the services in order: hence a session of their own.
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        with step(console, "start the control plane and the data plane") as said:
-            until = monotonic() + START_SECONDS
-            while (there := running(home)) is None:
-                if process.poll() is not None or monotonic() > until:
-                    raise Failed(f"the services did not start: {_last_words(process)}")
-                sleep(0.05)
-            said.append(there.data.url)
-        yield there
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=START_SECONDS)
-
-
-def _last_words(process: subprocess.Popen[bytes]) -> str:
-    process.kill()
-    return process.communicate()[1].decode(errors="replace").strip()[-500:] or "they said nothing"
-
-
-def put_to_work(registry: Registry, version: Version, url: str, console: Console) -> None:
-    """Deploy `version` and wait until it answers.
-
-    Raises:
-        Failed: when the data plane refuses it.
-    """
-    from modelyard.control.deployments import deploy
-    from modelyard.control.watch import wait_until_done
-
-    with step(console, f"deploy {version.ref}; the server replays the recorded answers before it answers"):
-        decision = deploy(registry, version.ref, MODEL, by="demo")
-        progress = wait_until_done(url, decision, START_SECONDS, tell=lambda _: None)
-    if progress.state != "done":
-        raise Failed(f"{version.ref} is not served: {progress.reason}")
-
-
-def look_back(home: Home, console: Console) -> tuple[int, int, dict[str, float]]:
-    """Ask the log with SQL: how many records, how many labels, and the area under the ROC curve by week."""
+def look_back(home: Home, console: Console) -> tuple[int, int]:
+    """Ask the log with SQL how many records there are, and how many labels."""
     from modelyard.records.query import RecordDatabase
 
     with step(console, "ask the prediction log with SQL"), RecordDatabase(home.records) as log:
         counts = "SELECT (SELECT count(*) FROM predictions), (SELECT count(*) FROM labels)"
         records, labels = log.query(counts).to_pandas().iloc[0]
-        scored = log.query(
-            "SELECT prediction_id, CAST(outputs->'predict_proba'->>'1' AS DOUBLE) AS score, label_number AS late "
-            "FROM joined WHERE outcome = 'ok' AND label IS NOT NULL"
-        )
-        return int(records), int(labels), auc_by_week(scored.to_pandas())
+        return int(records), int(labels)
 
 
 def tell(
@@ -281,6 +177,8 @@ def tell(
 ) -> None:
     """Play the story on an empty `home`, at most `limit` flights; `done` is called while everything is still up."""
     from modelyard.demo import flights as data
+    from modelyard.demo.live import Years, look_on, put_to_work, services, stream
+    from modelyard.demo.stream import twin
     from modelyard.registry import Registry
 
     begin = perf_counter()
@@ -297,9 +195,10 @@ def tell(
         reproduction = train_again(version, home, console)
         with services(home, port, console) as there:
             put_to_work(registry, version, there.data.url, console)
-            tally, seconds = stream(live, there.data.url, console)
-            console.print(f"[green]✓[/] [dim]{seconds:6.1f} s[/]  stream {tally.requests} flights in time order")
-            records, labels, auc = look_back(home, console)
+            years = Years(live, twin(past, live))
+            tally, seconds = stream(registry, years, there.data.url, console)
+            flights_watched, twin_watched = look_on(home, registry, years, console)
+            records, labels = look_back(home, console)
             page, tree = draw_lineage(version, home, console)
             p50, p99 = percentiles(tally.latencies)
             addresses = {
@@ -307,6 +206,8 @@ def tell(
                 "status": f"{there.data.url}/status",
                 "control API": f"{there.control.url}/docs",
                 "lineage": str(page),
+                "monitoring": flights_watched.report,
+                "the twin's": twin_watched.report,
             }
             done(
                 Summary(
@@ -324,10 +225,12 @@ def tell(
                     first_error=tally.first_error,
                     latency_p50_ms=p50,
                     latency_p99_ms=p99,
-                    requests_per_second=tally.requests / seconds,
+                    stream_seconds=seconds,
                     records=records,
                     labels=labels,
-                    auc_by_week=auc,
+                    flights=tally.flights,
+                    watched=flights_watched,
+                    twin=twin_watched,
                     lineage=tree,
                     addresses=addresses,
                     seconds=perf_counter() - begin,

@@ -1,10 +1,12 @@
-"""Flights become requests in time order, and labels come when they are known."""
+"""Flights become requests hour by hour, and labels come when they are known."""
 
 import msgspec
 import pandas as pd
+import pytest
 
+from modelyard.demo import flights as data
 from modelyard.demo.flights import CATEGORICAL, FEATURES
-from modelyard.demo.stream import Arrival, Departure, events
+from modelyard.demo.stream import hours, twin
 
 
 def flight(name: str, sched: str, known_at: str | None, late: int | None) -> dict[str, object]:
@@ -17,30 +19,52 @@ def flight(name: str, sched: str, known_at: str | None, late: int | None) -> dic
     }
 
 
-def test_labels_come_between_departures_and_never_for_cancelled_flights() -> None:
-    table = pd.DataFrame(
-        [
-            flight("a", "2013-03-01 06:00", "2013-03-01 09:00", 1),
-            flight("b", "2013-03-01 07:00", "2013-03-01 08:00", 0),
-            flight("c", "2013-03-01 08:30", None, None),
-            flight("d", "2013-03-01 10:00", "2013-03-01 12:00", 0),
-        ]
-    )
-    seen = [(type(event).__name__[0], event.flight_id) for _, event in events(table)]
-    assert seen == [("D", "a"), ("D", "b"), ("A", "b"), ("D", "c"), ("A", "a"), ("D", "d"), ("A", "d")]
+TABLE = pd.DataFrame(
+    [
+        flight("a", "2013-03-01 06:00", "2013-03-01 09:00", 1),
+        flight("b", "2013-03-01 06:40", "2013-03-01 07:30", 0),
+        flight("c", "2013-03-01 08:30", None, None),
+        flight("d", "2013-03-01 10:00", "2013-03-01 12:00", 0),
+    ]
+)
 
 
-def test_a_label_carries_what_happened() -> None:
-    table = pd.DataFrame([flight("a", "2013-03-01 06:00", "2013-03-01 09:00", 1)])
-    assert [event for _, event in events(table) if isinstance(event, Arrival)] == [Arrival("a", 1)]
+def test_the_flights_of_an_hour_are_one_call() -> None:
+    found = [(f"{calls.moment:%H:%M}", calls.flights) for calls in hours(TABLE) if calls.flights]
+    assert found == [("06:00", 2), ("08:00", 1), ("10:00", 1)]
+
+
+def test_labels_come_when_they_are_known_and_never_for_cancelled_flights() -> None:
+    told = [[(name, late) for _, name, late in calls.known] for calls in hours(TABLE)]
+    assert told == [[], [("b", 0)], [("a", 1)], [("d", 0)]]
+    (_, (first,), *_) = (calls.known for calls in hours(TABLE))
+    assert pd.Timestamp(first[0], unit="ms") == pd.Timestamp("2013-03-01 07:30")
 
 
 def test_a_missing_value_is_sent_as_null_and_the_flight_names_the_prediction() -> None:
     row = flight("a", "2013-03-01 06:00", None, None) | {"temp": float("nan"), "engine": None}
-    _, event = next(events(pd.DataFrame([row])))
-    assert isinstance(event, Departure)
-    body = msgspec.json.decode(event.body)
+    (calls,) = hours(pd.DataFrame([row]))
+    body = msgspec.json.decode(calls.body)
     assert body["ids"] == ["a"]
     assert body["rows"][0]["temp"] is None
     assert body["rows"][0]["engine"] is None
     assert set(body["rows"][0]) == set(FEATURES)
+
+
+@pytest.fixture(scope="module")
+def flights() -> pd.DataFrame:
+    return data.load()
+
+
+def test_the_twin_has_the_times_of_the_one_and_the_flights_of_the_other(flights: pd.DataFrame) -> None:
+    past, live = data.between(flights, "2013-01-01", "2013-03-01"), data.between(flights, "2013-06-01", "2013-06-15")
+    found = twin(past, live)
+    assert (found["sched"].to_numpy() == live["sched"].to_numpy()).all()
+    assert found["flight_id"].is_unique
+    assert found["temp"].mean() == pytest.approx(past["temp"].mean(), abs=1)
+    assert live["temp"].mean() > past["temp"].mean() + 20
+    assert found["late"].mean() == pytest.approx(past["late"].mean(), abs=0.01)
+    assert (found["label_known_at"] - found["sched"]).median() == pytest.approx(
+        (past["label_known_at"] - past["sched"]).median(), abs=pd.Timedelta(minutes=3)
+    )
+    assert (found["label_known_at"].isna() == found["late"].isna()).all()
