@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from modelyard.errors import ModelyardError
 from modelyard.home import Home
+from modelyard.records.delta import TablesRoot
+from modelyard.records.log import PREDICTIONS
 
 if TYPE_CHECKING:
     from modelyard.monitoring.monitor import Monitor
@@ -65,7 +67,7 @@ def _follow(monitor: Monitor, records: Path, stop: threading.Event, tell: Callab
 
 
 def _has_records(records: Path) -> bool:
-    return any((records / "predictions").glob("*.log"))
+    return any((records / "predictions").glob("*.log")) or TablesRoot.of(records).is_there(PREDICTIONS)
 
 
 def _mark(records: Path) -> tuple[tuple[str, int], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ def rows_between(database: RecordDatabase, deployment: str, version: int, since:
 
 def labels_mark(records: Path) -> tuple[tuple[str, int], ...]:
     """Changes whenever a label is added: names and sizes of the files of the label log."""
-    folder = records / "labels"
-    return tuple(sorted((path.name, path.stat().st_size) for path in folder.glob("*.log"))) if folder.is_dir() else ()
+    found = []
+    for path in (records / "labels").glob("*.log"):
+        with suppress(FileNotFoundError):  # shipped meanwhile
+            found.append((path.name, path.stat().st_size))
+    return tuple(sorted(found))
 
 
 class LabelledLooks:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 EVERY = 5.0
 """Seconds between two looks; readers do not wait for it, they see what is not shipped too."""
 
-PROFILES_EVERY = 60.0
-"""Counts are added to a table so much more seldom, as each time costs a line a window."""
+COUNTED_EVERY = 12
+"""Counts are added to their table every so many looks only, as each time costs a line a window."""
 
 COMPACTED_EVERY = 900.0
 
@@ -66,7 +66,7 @@ def follow(home: Home, stop: threading.Event, tell: Callable[[str], None], every
         while not stop.is_set():
             try:
                 now = {one.table for one in record_shipments()}
-                if time.monotonic() - counted >= PROFILES_EVERY:
+                if time.monotonic() - counted >= COUNTED_EVERY * every:
                     counted = time.monotonic()
                     now = {one.table for one in all_of_them}
                 for damage in ship_all(home.records, all_of_them, now).damage:

@@ -62,6 +62,10 @@ class TablesRoot:
         """Where one table lies."""
         return f"{self.url.rstrip('/')}/{name}"
 
+    def is_there(self, name: str) -> bool:
+        """Whether there is a table, or may be one: an object store is not asked."""
+        return self.is_remote or (Path(self.address(name)) / "_delta_log").is_dir()
+
     def open(self, name: str) -> DeltaTable | None:
         """The table as it is now; None where there is none yet.
 
@@ -69,7 +73,7 @@ class TablesRoot:
             Unavailable: the store does not answer.
             Failed: the table cannot be read.
         """
-        if not self.is_remote and not (Path(self.address(name)) / "_delta_log").is_dir():
+        if not self.is_there(name):
             return None
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError

@@ -20,7 +20,6 @@ import msgspec
 
 from modelyard.domain.records import Label, PredictionRecord
 from modelyard.errors import InvalidInput
-from modelyard.records import batches
 from modelyard.records.segments import Damage, Fsync, SegmentWriter
 
 if TYPE_CHECKING:
@@ -125,6 +124,9 @@ class LabelLog:
         Raises:
             RecordNotKept: not all could be written. Adding the same ones again is harmless: the latest counts.
         """
+        # Servers write labels one by one, and need neither Arrow nor its threads for it.
+        from modelyard.records import batches
+
         for payload in batches.written(table, received_ns, source):
             self._segments.append(payload)
         return int(table.num_rows)
