@@ -1,7 +1,7 @@
 """How silent and how fast monitoring is.
 
-    python -m benchmarks.monitoring [--long] [--only silence|speed|shipping|power] [--rows 1000000] [--window 100]
-                                    [--seeds N] [--peer NAME=PYTHON ...] [--json]
+    python -m benchmarks.monitoring [--long] [--only silence|rhythm|speed|shipping|power] [--rows 1000000]
+                                    [--window 100] [--seeds N] [--peer NAME=PYTHON ...] [--json]
 
 Silence: steady sources of columns of mixed kinds (normal, heavy-tailed, spiked, whole numbers, gaps; texts of 2 to
 100,000 values), checked every hour under a budget of one false alarm a quarter, with windows of 30 to 10,000 rows.
@@ -9,6 +9,10 @@ Silence: steady sources of columns of mixed kinds (normal, heavy-tailed, spiked,
 ever was, where 1 is an alarm. The quick form takes seconds; `--long` has 200 columns and 200 seeds with a year of
 8,760 hours each and takes about 50 minutes of processor time (`--seeds` takes fewer). Rows are drawn evenly from a
 pool, so that the counts of a window can be drawn by their own law and no row has to be made.
+
+Rhythm: sources whose columns follow the day, the week, both or nothing, watched for drift hour by hour: alarms in the
+first two weeks, in which a rhythm of the week cannot be told from a change, and after them beside what the budget
+allows. Its long form has 200 columns and ten weeks.
 
 Speed: one more check of a table of a million rows and 20 columns against a reference of as many; the reference is
 fitted beforehand. Processor time, extra memory, and how many of the columns, none of which changed, were flagged.
@@ -42,6 +46,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from benchmarks.monitoring.power import power
+from benchmarks.monitoring.rhythm import rhythm
 from benchmarks.monitoring.shipping import CASES, shipping
 from benchmarks.monitoring.silence import by_size, silence
 from benchmarks.monitoring.speed import speed
@@ -73,6 +78,11 @@ def _silence(options: argparse.Namespace, peers: Peers) -> Told:
     return "Silence: false alarms of steady sources, 1 per quarter allowed", by_size(_told(silence(**asked)))
 
 
+def _rhythm(options: argparse.Namespace, peers: Peers) -> Told:
+    columns, weeks = (200, 10) if options.long else (8, 3)
+    return "Rhythm: false alarms of steady sources with a rhythm, after two weeks", _told(rhythm(columns, weeks))
+
+
 def _speed(options: argparse.Namespace, peers: Peers) -> Told:
     return f"Speed: one more check of {options.rows:,} rows", speed(options.rows, peers)
 
@@ -90,6 +100,7 @@ def _shipping(options: argparse.Namespace, peers: Peers) -> Told:
 
 TABLES: Mapping[str, Callable[[argparse.Namespace, Peers], Told]] = {
     "silence": _silence,
+    "rhythm": _rhythm,
     "speed": _speed,
     "power": _power,
     "shipping": _shipping,
