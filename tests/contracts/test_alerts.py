@@ -8,14 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
-from modelyard.errors import AlertNotFound, InvalidRequest, NotFound
+from modelyard.errors import AlertNotFound, Conflict, InvalidRequest, NotFound
 from modelyard.monitoring.alerts import Alerts, Policy, State
 from modelyard.monitoring.alerts.alert import Silence, What
 from modelyard.monitoring.alerts.deliveries import deliveries
 from modelyard.monitoring.alerts.outbox import LEASE, MOST_WAITING, Outbox
 from modelyard.monitoring.alerts.receivers import Form, Receiver, Receivers
 from modelyard.monitoring.store import MonitorStore
+from modelyard.registry.alert_tables import alert_messages
 from modelyard.registry.database import Database
 from unit.monitoring.alert_looks import NOW, found, look
 
@@ -62,7 +64,7 @@ def test_an_alert_from_its_beginning_to_its_end(database: Database) -> None:
     ]
     assert alerts.listed("flights") == []
     assert [alert.id for alert in alerts.listed("flights", all_states=True)] == [1]
-    with pytest.raises(InvalidRequest, match="over already"):
+    with pytest.raises(Conflict, match="over already"):
         alerts.acknowledge(1, "ann", "late")
     with pytest.raises(AlertNotFound, match="no alert 7; none goes on"):
         alerts.get(7)
@@ -75,7 +77,15 @@ def test_the_same_looks_again_change_nothing_and_send_nothing(database: Database
     sent = waiting(database, "log")
     assert alerts.take(looks, NOW) == []
     assert (alerts.get(1), waiting(database, "log")) == (kept, [])
-    assert sent == []  # it was over before anybody had been told
+    assert sent == [(1, What.RESOLVED)]  # it was over before anybody had been told that it began
+
+
+def test_a_message_that_cannot_be_read_does_not_hold_up_the_others(database: Database) -> None:
+    Alerts(database).take([look(0, found()), look(0, found(), version="m@2")], NOW)
+    with database.write() as connection:
+        connection.execute(update(alert_messages).where(alert_messages.c.alert == 1).values(document=b"?"))
+    assert waiting(database, "log") == [(2, What.FIRING)]
+    assert [each.state for each in deliveries(database, 1)] == ["dropped"]
 
 
 def test_what_is_set_for_a_deployment_holds_for_its_alerts(database: Database) -> None:

@@ -11,13 +11,15 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from hook_server import hook_server
 from modelyard.monitoring.alerts import Alerts
 from modelyard.monitoring.alerts.receivers import Form, Receiver, Receivers
 from modelyard.registry.database import Database
 from unit.monitoring.alert_looks import FIRST, found, look
 
-KILLS = 200 if os.environ.get("MODELYARD_FAULTS") else 4
+KILLS = 100 if os.environ.get("MODELYARD_FAULTS") else 4
 HOURS = 300 if os.environ.get("MODELYARD_FAULTS") else 24
 
 LOOKS = """
@@ -70,6 +72,7 @@ def killed(process: subprocess.Popen[str], seconds: float) -> list[str]:
     return said.splitlines()
 
 
+@pytest.mark.timeout(1800)
 def test_of_what_was_killed_nothing_is_lost_and_nobody_is_told_of_what_was_not(tmp_path: Path) -> None:
     draw = random.Random(5)
     plain, file = Alerts(Database(tmp_path / "plain.db")), tmp_path / "killed.db"

@@ -10,6 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.monitoring import metrics as monitor_metrics
 from modelyard.monitoring.alerts import Alerts, metrics
 from modelyard.monitoring.alerts.alert import Silence
 from modelyard.monitoring.alerts.content import document
@@ -113,7 +114,8 @@ def _add_silences(app: FastAPI, alerts: Alerts, answer: Answer) -> None:
 def _add_metrics(app: FastAPI, registry: Registry) -> None:
     class Collected(Collector):
         def collect(self) -> Any:
-            return metrics.families(registry.database)
+            yield from metrics.families(registry.database)
+            yield from monitor_metrics.families(registry.database)
 
     collectors = CollectorRegistry(auto_describe=False)
     collectors.register(Collected())

@@ -150,6 +150,13 @@ def test_what_is_new_joins_one_that_fires_and_not_one_that_is_acknowledged() -> 
     assert [alert.state for alert in known.values()] == [State.ACKNOWLEDGED, State.FIRING]
 
 
+def test_what_joins_one_that_comes_again_is_not_in_two() -> None:
+    known, _ = story(look(0, found("a")), look(1), look(2), look(3), look(4, found("a"), found("b")))
+    assert [[part.subject for part in alert.parts] for alert in known.values()] == [["a", "b"]]
+    taken(known, look(5, found("a"), found("b")))
+    assert len(known) == 1
+
+
 def test_what_was_acknowledged_is_so_when_it_comes_again_unless_somebody_resolved_it() -> None:
     for by_hand, state in ((False, State.ACKNOWLEDGED), (True, State.FIRING)):
         known, _ = story(look(0, found()))
@@ -195,8 +202,11 @@ def test_it_is_told_when_it_begins_and_ends_and_once_a_day() -> None:
     assert owed(again) is What.AGAIN
 
 
-def test_of_what_nobody_was_told_the_end_is_not_told() -> None:
-    assert owed(rules.resolve(fired(), "ann", "", NOW)) is None
+def test_what_came_and_went_unseen_is_told_once_unless_it_is_silenced() -> None:
+    over = rules.resolve(fired(), "ann", "", NOW)
+    assert owed(over) is What.RESOLVED
+    assert owed(over, [silence()]) is None
+    assert owed(rules.telling(over, What.RESOLVED, NOW)) is None
 
 
 def test_what_is_acknowledged_is_not_told_again_but_its_end_is() -> None:

@@ -25,6 +25,7 @@ LOOK_SECONDS = 2.0
 """So often it looks for messages when nobody tells it that there are."""
 
 TEND_SECONDS = 30.0
+FORGET_SECONDS = 3600.0
 REFRESH_SECONDS = 300.0
 FIRST_PAUSE = 1.0
 
@@ -88,6 +89,9 @@ class Courier:
     _stop: threading.Event = field(default_factory=threading.Event)
     _loop: asyncio.AbstractEventLoop | None = None
     _awake: asyncio.Event | None = None
+    _tended: float = float("-inf")
+    _forgot: float = float("-inf")
+    _troubled: bool = False
 
     def start(self) -> None:
         """Begin."""
@@ -131,21 +135,36 @@ class Courier:
 
     async def _run(self) -> None:
         self._loop, self._awake = asyncio.get_running_loop(), asyncio.Event()
-        sender, tended = Sender(self.seconds), float("-inf")
+        sender = Sender(self.seconds)
         while not self._stop.is_set():
             self._awake.clear()
             try:
-                if time.monotonic() - tended >= TEND_SECONDS:
-                    tended = time.monotonic()
-                    await _aside(self.tend)
+                await self._tend()
                 await self._look(sender)
-            except ModelyardError as error:  # such as a database that is away for a while
-                _log.warning("alerts cannot be looked for: %s", error)
+                self._troubled = False
+            except Exception as error:  # noqa: BLE001 - such as a database that is away: alerts are sent when it is back
+                self._tell_trouble(error)
             try:
                 await asyncio.wait_for(self._awake.wait(), LOOK_SECONDS)
             except TimeoutError:
                 continue
         await self._end(sender, 5.0)
+
+    async def _tend(self) -> None:
+        now = time.monotonic()
+        if now - self._tended >= TEND_SECONDS:
+            self._tended = now
+            await _aside(lambda: Alerts(self.database).tend())
+        if now - self._forgot >= FORGET_SECONDS:
+            self._forgot = now
+            await _aside(lambda: Outbox(self.database).forget(_now()))
+
+    def _tell_trouble(self, error: Exception) -> None:
+        """Say once that alerts cannot be looked for, until they can again."""
+        if not self._troubled:
+            said = str(error) if isinstance(error, ModelyardError) else type(error).__name__
+            _log.warning("alerts cannot be looked for now, and will be again: %s", said)
+        self._troubled = True
 
     async def _end(self, sender: Sender, grace: float) -> None:
         if self._busy:
@@ -181,8 +200,9 @@ class Courier:
                 if owed is None:
                     return
                 await self._send(sender, receiver, standing, owed)
-        except ModelyardError as error:
-            _log.warning("alerts for receiver %s wait: %s", receiver.name, error)
+        except Exception as error:  # noqa: BLE001 - the database, mostly; nobody waits for this task to hear of it
+            standing.until = time.monotonic() + LOOK_SECONDS
+            self._tell_trouble(error)
 
     async def _send(self, sender: Sender, receiver: Receiver, standing: _Standing, owed: Owed) -> None:
         outbox = Outbox(self.database)
@@ -206,12 +226,11 @@ class Courier:
         ]
         try:
             if told:
-                async with asyncio.timeout(self.seconds):
-                    await sender.refresh(receiver, told, _now())
+                await sender.refresh(receiver, told, _now())
             standing.refreshed = time.monotonic()
-        except (NotTaken, TimeoutError) as error:
-            said = error if isinstance(error, NotTaken) else NotTaken("no answer in time")
-            self._failed(receiver, standing, said, standing.failed + 1)
+        except NotTaken as error:
+            self._failed(receiver, standing, error, standing.failed + 1)
+            standing.until = max(standing.until, time.monotonic() + LOOK_SECONDS)
 
     def _took(self, receiver: Receiver, standing: _Standing) -> None:
         standing.failed, standing.until = 0, 0.0

@@ -6,9 +6,10 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from modelyard.monitoring.alerts.alert import Alert, What
 from modelyard.registry.alert_tables import alert_counts, alert_messages, alerts
@@ -117,16 +118,17 @@ class Outbox:
         """Hold the oldest message that is due for a receiver; None where there is none."""
         mine = select(alert_messages).where(_due(now), alert_messages.c.receiver == receiver)
         with self._database.write() as connection:
-            row = connection.execute(mine.order_by(alert_messages.c.id).limit(1)).one_or_none()
-            if row is None:
-                return None
-            held = update(alert_messages).where(alert_messages.c.id == row.id)
-            connection.execute(held.values(due=now + LEASE, attempts=row.attempts + 1, changed=now))
-            newest = connection.execute(select(alerts.c.document).where(alerts.c.id == row.alert)).scalar()
-        message = _MESSAGES.decode(row.document)
-        if newest is not None:  # what is known of it by now, such as what it costs
-            message = msgspec.structs.replace(message, alert=_ALERTS.decode(newest))
-        return Owed(row.id, receiver, row.attempts + 1, message)
+            while (row := connection.execute(mine.order_by(alert_messages.c.id).limit(1)).one_or_none()) is not None:
+                held = update(alert_messages).where(alert_messages.c.id == row.id)
+                try:
+                    message = _newest(connection, row)
+                except msgspec.MsgspecError:  # of another release; the others must not wait for it
+                    connection.execute(held.values(state="dropped", changed=now, error="it cannot be read"))
+                    count(connection, receiver, "dropped")
+                    continue
+                connection.execute(held.values(due=now + LEASE, attempts=row.attempts + 1, changed=now))
+                return Owed(row.id, receiver, row.attempts + 1, message)
+        return None
 
     def sent(self, owed: Owed, now: datetime) -> None:
         """The receiver has taken it."""
@@ -154,6 +156,13 @@ class Outbox:
         old = (alert_messages.c.state != "waiting") & (alert_messages.c.changed < now - KEPT)
         with self._database.write() as connection:
             connection.execute(delete(alert_messages).where(old))
+
+
+def _newest(connection: Connection, row: Row[Any]) -> Message:
+    """A message with what is known of its alert by now, such as what it costs."""
+    message = _MESSAGES.decode(row.document)
+    newest = connection.execute(select(alerts.c.document).where(alerts.c.id == row.alert)).scalar()
+    return message if newest is None else msgspec.structs.replace(message, alert=_ALERTS.decode(newest))
 
 
 def _due(now: datetime) -> ColumnElement[bool]:

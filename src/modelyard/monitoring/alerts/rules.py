@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
 
-from modelyard.monitoring.alerts.alert import Alert, Look, Part, Policy, Said, Silence, State, Told, What
+from modelyard.monitoring.alerts.alert import Alert, Look, Part, PartKey, Policy, Said, Silence, State, Told, What
 from modelyard.monitoring.findings import Finding, Kind
 
 SKEW = timedelta(minutes=5)
@@ -60,17 +60,10 @@ def after(known: Sequence[Alert], look: Look, policy: Policy, now: datetime) -> 
         for found in look.findings
         if not found.alarm and found.effect > found.margin * policy.clear
     }
-    changes: list[Change] = []
-    for alert in sorted(mine, key=lambda alert: not alert.open):  # one that goes on has what it has first
-        own = [part.key for part in alert.parts if part.key in bad]
-        if not alert.open and look.window <= _looked(alert):
-            own, _ = [], [bad.pop(key) for key in own]  # it was over by then: a look that comes late, or once more
-        if not alert.open and not (own and look.window <= alert.last + policy.again):
-            continue
-        if alert.state is State.FIRING:
-            own += [key for key, found in bad.items() if key not in own and cause(found) == alert.cause]
-        found = {key: bad.pop(key) for key in own}
-        changes.append(_carried_on(alert, found, lingering, look, policy, now))
+    claims = _claims(mine, bad, look, policy)
+    changes = [
+        _carried_on(alert, {key: bad.pop(key) for key in keys}, lingering, look, policy, now) for alert, keys in claims
+    ]
     changes = [change for change in changes if change.alert not in known]
     changes += _with_loss(mine, changes, look)
     changes += _opened(bad.values(), look, now)
@@ -82,10 +75,38 @@ def _looked(alert: Alert) -> datetime:
     return max(part.looked for part in alert.parts)
 
 
+def _claims(
+    mine: Sequence[Alert], bad: dict[PartKey, Finding], look: Look, policy: Policy
+) -> list[tuple[Alert, list[PartKey]]]:
+    """Which alerts a look is about, and what it found that belongs to each: first what each is about already.
+
+    What else has the cause of one that fires joins it. What is known to have been over by then is taken out of `bad`.
+    """
+    claims: list[tuple[Alert, list[PartKey]]] = []
+    free = dict(bad)
+    for alert in sorted(mine, key=lambda alert: (not alert.open, -alert.id)):  # one that goes on, then the newest
+        own = [part.key for part in alert.parts if part.key in free]
+        is_past = not alert.open and look.window <= _looked(alert)  # a look that comes late, or once more
+        if is_past:
+            for key in own:
+                del free[key], bad[key]
+        elif alert.open or (own and look.window <= alert.last + policy.again):
+            claims.append((alert, own))
+            for key in own:
+                del free[key]
+    for alert, keys in claims:
+        if alert.acknowledged is None:
+            joins = [key for key, found in free.items() if cause(found) == alert.cause]
+            keys += joins
+            for key in joins:
+                del free[key]
+    return claims
+
+
 def _carried_on(
     alert: Alert,
-    found: Mapping[tuple[str, str, str], Finding],
-    lingering: set[tuple[str, str, str]],
+    found: Mapping[PartKey, Finding],
+    lingering: set[PartKey],
     look: Look,
     policy: Policy,
     now: datetime,
@@ -243,11 +264,13 @@ def owed(alert: Alert, silences: Sequence[Silence], policy: Policy, now: datetim
     """What is to be told of an alert now, if anything.
 
     The end of what was told is always told, so that nothing stays open at a receiver. Of what is acknowledged or
-    silenced nothing else is told; what still fires when its silence ends, is.
+    silenced nothing else is told; what still fires when its silence ends, is. What came and went unseen is told once.
     """
     told = alert.told
     if alert.state is State.RESOLVED:
-        return What.RESOLVED if told is not None and told.what is not What.RESOLVED else None
+        if told is None:  # it came and went within what was looked at in one go, as after a standstill
+            return None if is_silenced(alert, silences, now) else What.RESOLVED
+        return What.RESOLVED if told.what is not What.RESOLVED else None
     if alert.state is State.ACKNOWLEDGED or is_silenced(alert, silences, now):
         return None
     if told is None:

@@ -14,8 +14,8 @@ import logging
 import os
 import smtplib
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -92,13 +92,8 @@ class Sender:
             Form.ALERTMANAGER: self._to_alertmanager,
             Form.EMAIL: self._to_mailbox,
         }[receiver.form]
-        try:
-            async with asyncio.timeout(self._seconds):
-                await sent(receiver, message)
-        except TimeoutError:
-            raise NotTaken(f"no answer within {self._seconds:g} s") from None
-        except ModelyardError as error:  # a secret that is not there
-            raise NotTaken(str(error)) from None
+        async with self._in_time():
+            await sent(receiver, message)
 
     async def _to_log(self, _receiver: Receiver, message: Message) -> None:
         level = logging.INFO if message.what in (What.RESOLVED, What.TEST) else logging.WARNING
@@ -119,7 +114,7 @@ class Sender:
     async def _to_alertmanager(self, receiver: Receiver, message: Message) -> None:
         if message.what is What.TEST:
             return await self._post(receiver, "/api/v2/alerts", b"[]", {})
-        return await self.refresh(receiver, [message.alert], datetime.now(UTC))
+        return await self._refresh(receiver, [message.alert], datetime.now(UTC))
 
     async def refresh(self, receiver: Receiver, alerts: list[Alert], now: datetime) -> None:
         """Tell Alertmanager that these still are as they are; it forgets what it is not told again.
@@ -127,6 +122,20 @@ class Sender:
         Raises:
             NotTaken: it did not take it.
         """
+        async with self._in_time():
+            await self._refresh(receiver, alerts, now)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield
+        except TimeoutError:
+            raise NotTaken(f"no answer within {self._seconds:g} s") from None
+        except ModelyardError as error:  # a secret that is not there
+            raise NotTaken(str(error)) from None
+
+    async def _refresh(self, receiver: Receiver, alerts: list[Alert], now: datetime) -> None:
         body = msgspec.json.encode([content.alertmanager(alert, now) for alert in alerts])
         await self._post(receiver, "/api/v2/alerts", body, {})
 
@@ -269,6 +278,8 @@ class _Mail:
             ) from None
         except smtplib.SMTPResponseException as error:
             raise NotTaken(f"{where} answered {error.smtp_code}", alone=error.smtp_code >= 500) from None
+        except smtplib.SMTPNotSupportedError:
+            raise NotTaken(f"{where} offers no STARTTLS or no login: see --tls") from None
         except smtplib.SMTPException as error:
             raise NotTaken(f"{where}: {type(error).__name__}") from None
         except OSError as error:
@@ -277,6 +288,8 @@ class _Mail:
     def _send(self, mail: EmailMessage) -> None:
         server = self._opened()
         self._server = server
+        if server.sock is not None:
+            server.sock.settimeout(SECONDS)  # it may take its time to look at a mail, unlike to answer at all
         try:
             if self._abandoned:
                 return

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection, insert, select, update
 
-from modelyard.errors import AlertNotFound, InvalidRequest, NotFound
+from modelyard.errors import AlertNotFound, Conflict, InvalidRequest, NotFound
 from modelyard.monitoring.alerts import outbox, receivers, rules
 from modelyard.monitoring.alerts.alert import Alert, Look, Policy, Silence, State
 from modelyard.monitoring.alerts.costs import known_loss
@@ -113,13 +113,13 @@ class Alerts:
 
         Raises:
             AlertNotFound: there is none of that number.
-            InvalidRequest: it is over.
+            Conflict: it is over.
         """
         now = now or _now()
         with self._database.write() as connection:
             alert = _get(connection, number)
             if not alert.open:
-                raise InvalidRequest(f"alert {number} is over already ({alert.resolved.why if alert.resolved else ''})")
+                raise Conflict(f"alert {number} is over already ({alert.resolved.why if alert.resolved else ''})")
             alert = _save(connection, rules.acknowledge(alert, by, why, now))
             _happened(connection, alert, Event(now, "acknowledged", by, why))
             return alert
@@ -129,13 +129,13 @@ class Alerts:
 
         Raises:
             AlertNotFound: there is none of that number.
-            InvalidRequest: it is over.
+            Conflict: it is over.
         """
         now = now or _now()
         with self._database.write() as connection:
             alert = _get(connection, number)
             if not alert.open:
-                raise InvalidRequest(f"alert {number} is over already ({alert.resolved.why if alert.resolved else ''})")
+                raise Conflict(f"alert {number} is over already ({alert.resolved.why if alert.resolved else ''})")
             alert = _save(connection, rules.resolve(alert, by, why, now))
             _happened(connection, alert, Event(now, "resolved", by, why))
             return _tell(connection, [alert], Policies(connection), now)[0]
