@@ -43,6 +43,7 @@ def assert_the_year_drifts(watched: Any) -> None:
     first = watched["weeks"][0]
     assert first["labelled"] > 0.9
     assert 0.55 < first["auc_interval"][0] < first["auc"] < first["auc_interval"][1] < 0.85
+    assert watched["expected"], "the monitor says why it expects nothing yet"
     assert "<svg" in Path(watched["report"]).read_text()
 
 

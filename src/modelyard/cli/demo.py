@@ -102,6 +102,7 @@ def _print_watched(summary: Summary) -> None:
     out.print()
     out.print(_columns(summary))
     out.print(_weeks(summary))
+    out.print(_expected(summary))
     told = f"{len(twin.alerts)} alerts" if twin.alerts else "no alert"
     out.print(f"[bold]{twin.deployment}[/], drawn from the months of training: {told} in {twin.windows} days\n")
 
@@ -118,17 +119,23 @@ def _columns(summary: Summary) -> Table:
 def _weeks(summary: Summary) -> Table:
     from rich.table import Table
 
-    table = Table("week of", "flights", "labelled", "AUC by labels", "Brier", "expected AUC without them", "")
+    table = Table("week of", "flights", "labelled", "AUC by labels", "Brier")
     for week in summary.watched.weeks:
-        table.add_row(
-            week.began,
-            str(week.rows),
-            f"{week.labelled:.0%}",
-            _sure(week.auc, week.auc_interval),
-            "" if week.brier is None else f"{week.brier:.3f}",
-            _sure(week.expected, week.expected_interval),
-            week.trust,
-        )
+        brier = "" if week.brier is None else f"{week.brier:.3f}"
+        table.add_row(week.began, str(week.rows), f"{week.labelled:.0%}", _sure(week.auc, week.auc_interval), brier)
+    return table
+
+
+def _expected(summary: Summary) -> Table:
+    from rich.table import Table
+
+    table = Table("days from", "AUC expected before labels came", "trust", "turned out", "")
+    for each in summary.watched.expected:
+        turned = "" if each.turned_out is None else f"{each.turned_out:.3f}"
+        held = ""
+        if each.interval and each.turned_out is not None:
+            held = "held" if each.interval[0] <= each.turned_out <= each.interval[1] else "[red]missed[/]"
+        table.add_row(each.began, _sure(each.value, each.interval) or each.reason, each.trust, turned, held)
     return table
 
 

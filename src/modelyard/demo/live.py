@@ -99,7 +99,10 @@ def stream(registry: Registry, years: Years, url: str, console: Console) -> tupl
 
     from modelyard.demo.watching import Bell
 
-    bell = Bell(registry, (MODEL, TWIN), lambda line: console.print(f"            [yellow]{line}[/]", soft_wrap=True))
+    def ring(line: str) -> None:
+        console.print(f"            {line}", style="yellow", markup=False, soft_wrap=True)
+
+    bell = Bell(registry, (MODEL, TWIN), ring)
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     start = perf_counter()
     with Progress(*columns, console=console, transient=True) as bar:

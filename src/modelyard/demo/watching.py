@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ WINDOW_SECONDS = 86_400
 
 MOST_COLUMNS = 8
 _CATCH_UP_SECONDS = 240.0
+_METRIC = "auc"
 _YEAR_HOURS = 366 * 24.0
 
 
@@ -49,7 +51,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """How good the answers of a week were, as far as labels say, and what had been expected without its labels."""
+    """How good the answers of a week were, as far as labels say."""
 
     began: str
     rows: int
@@ -57,9 +59,22 @@ class Week:
     auc: float | None
     auc_interval: tuple[float, float] | None
     brier: float | None
-    expected: float | None = None
-    expected_interval: tuple[float, float] | None = None
-    trust: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The area under the ROC curve that was expected of some days before their labels came, and what came of it.
+
+    Without `value` there was no estimate, for the `reason` that is told.
+    """
+
+    began: str
+    days: int
+    trust: str
+    reason: str
+    value: float | None
+    interval: tuple[float, float] | None
+    turned_out: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,7 @@ class Watched:
     columns: tuple[Moved, ...]
     steady: int
     weeks: tuple[Week, ...]
+    expected: tuple[Expected, ...]
     report: str
 
 
@@ -131,6 +147,7 @@ def found(home: Home, registry: Registry, deployment: str) -> Watched:
         columns=tuple(moved[:MOST_COLUMNS]),
         steady=len(columns) - len(moved),
         weeks=weeks,
+        expected=_expected(home, deployment),
         report=str(_page(home.path / f"{deployment}.html", seen, sections)),
     )
 
@@ -169,14 +186,36 @@ def _weeks(home: Home, deployment: str) -> tuple[tuple[Week, ...], list[str]]:
     from modelyard.records.query import RecordDatabase
 
     with RecordDatabase(home.records) as database:
-        history = performance(database, deployment, home, by=By.WEEK, metrics=("auc", "brier"))
+        history = performance(database, deployment, home, by=By.WEEK, metrics=(_METRIC, "brier"))
     weeks = []
     for point in history.points:
-        auc, brier = point.measures["auc"], point.measures["brier"]
+        auc, brier = point.measures[_METRIC], point.measures["brier"]
         sure = None if auc.low is None or auc.high is None else (auc.low, auc.high)
         began = f"{point.began:%Y-%m-%d}"
         weeks.append(Week(began, point.rows, point.coverage, auc.value, sure, brier.value))
     return tuple(weeks), ["<h2>Performance</h2>", *section(history)]
+
+
+def _expected(home: Home, deployment: str) -> tuple[Expected, ...]:
+    """As ``modelyard monitor estimate`` tells it: what was said of each window when it had closed."""
+    from modelyard.monitoring.estimate.reading import estimates
+
+    told = []
+    for entry in estimates(home, deployment).state.record:
+        said = entry.values.get(_METRIC)
+        began = datetime.fromtimestamp(entry.began, UTC)
+        told.append(
+            Expected(
+                began=f"{began:%Y-%m-%d}",
+                days=entry.seconds // 86_400,
+                trust=entry.trust.value,
+                reason=entry.reason,
+                value=None if said is None else said.value,
+                interval=None if said is None else (said.low, said.high),
+                turned_out=entry.realized.get(_METRIC),
+            )
+        )
+    return tuple(told)
 
 
 def _page(file: Path, seen: Overview, sections: list[str]) -> Path:
