@@ -49,6 +49,9 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
             return np.full(table.num_rows, -1, dtype=np.int64)
         if self.values:
             return self._by_value(table[self.column])
+        if not _is_number(table[self.column].type):
+            # Texts came where numbers had been.
+            return np.full(table.num_rows, -1, dtype=np.int64)
         numbers = numbers_of(table[self.column])
         last = len(self.edges) + 1
         return np.where(np.isfinite(numbers), np.searchsorted(self.edges, numbers, "left"), last).astype(np.int64)
@@ -98,6 +101,10 @@ def _ranged(column: pa.ChunkedArray, name: str, least: int) -> Cut | None:
     # A range above the largest value would be empty.
     edges = edges[edges < there.max()]
     return Cut(column=name, edges=tuple(edges.tolist())) if len(edges) else None
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _is_text(kind: Any) -> bool:

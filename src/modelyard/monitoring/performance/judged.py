@@ -226,7 +226,10 @@ def _lists(column: pa.ChunkedArray, width: int) -> Array:
     for at, text in enumerate(column.to_pylist()):
         if not isinstance(text, str):
             continue
-        value = decode.decode(text)
+        try:
+            value = decode.decode(text)
+        except msgspec.MsgspecError:  # something else than numbers: no probabilities
+            continue
         if isinstance(value, list) and len(value) == width:
             rows[at] = [np.nan if each is None else each for each in value]
         elif isinstance(value, float) and width == 2:

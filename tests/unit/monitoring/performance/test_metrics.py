@@ -151,6 +151,8 @@ def test_probabilities_in_one_list_are_read_as_those_by_name() -> None:
     listed = table.drop_columns(["p_no", "p_yes"]).append_column("p", pa.array([f"[{1 - x}, {x}]" for x in said]))
     task = Task(aim=Aim.BINARY, answer="predict", classes=("no", "yes"), together="p")
     assert measured(judge(listed, task))["brier"] == measured(judge(table, PLAIN))["brier"]
+    odd = pa.table({"predict": ["yes"] * 3, "label": ["yes"] * 3, "p": ['["a"]', "[0.1, 0.2, 0.7]", None]})
+    assert measured(judge(odd, task))["brier"].rows == 0
 
 
 def test_a_mean_of_the_losses_of_rows_is_the_metric() -> None:

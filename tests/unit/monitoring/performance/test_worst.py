@@ -74,3 +74,4 @@ def test_a_cut_means_the_same_rows_in_every_table() -> None:
     assert by_text.codes(later).tolist() == [1, -1, 3, 0, 2]
     assert by_few.codes(later).tolist() == [1, 0, 2, -1, 1]
     assert by_number.codes(later.select(["t"])).tolist() == [-1] * 5
+    assert by_number.codes(pa.table({"n": ["1", "2"]})).tolist() == [-1, -1]
