@@ -30,6 +30,7 @@ from modelyard.monitoring.rhythm import (
     Unit,
     Units,
     answers_of,
+    due,
     midnight,
     restless,
     units,
@@ -109,12 +110,13 @@ class Moving:
         return after, findings
 
     def _units(self, state: MovingState, snapshot: Snapshot, made: Made) -> Units:
-        """As they were; told anew when a day begins."""
+        """As they were, or told anew when that is due."""
         known = len(state.units) == len(made.asked.columns)
         kept = np.frombuffer(state.units, dtype=np.uint8) if known else np.zeros(len(made.asked.columns), np.uint8)
         today = midnight(snapshot.began)
-        begins = (snapshot.began - today).total_seconds() < snapshot.seconds
-        if not snapshot.settings.seasons or state.first is None or not begins:
+        if not snapshot.settings.seasons or state.first is None:
+            return kept
+        if not due(snapshot.began, state.first, snapshot.seconds):
             return kept
         found = units(made.asked, snapshot.earlier, today, state.first, snapshot.seconds)
         return found if _two_days(state, snapshot) else np.maximum(found, kept)

@@ -32,17 +32,18 @@ _MORE = 0.2
 
 
 class StuckState(msgspec.Struct, frozen=True):
-    """The one value that each column has had, since when, and in how many rows."""
+    """The one value that each column has had, since when, in how many rows; which columns varied within a window."""
 
     values: Mapping[str, tuple[str, datetime, int]] = {}
+    varied: frozenset[str] = frozenset()
 
 
 class Stuck:
-    """Inputs that have had one and the same value for a day or longer, in traffic that goes on.
+    """Inputs that varied within windows, and now have had one and the same value for a day or longer.
 
     If no slot has more than the share p of rows, n rows are all in one slot with a probability of at most p^(n-1). The
-    share is what the reference leaves possible (Chernoff's bound). That the same value stays for a day keeps what is
-    constant within an hour by its nature, the hour for example, from being taken for stuck.
+    share is what the reference leaves possible (Chernoff's bound). What never varied within a window goes with time by
+    its nature, as the hour or the month do, and is not taken for stuck.
     """
 
     name = "quality.stuck"
@@ -58,17 +59,19 @@ class Stuck:
         if snapshot.window is None:
             return state, []
         values: dict[str, tuple[str, datetime, int]] = {}
+        varied = set(state.varied)
         findings: list[Finding] = []
         for name, tally in snapshot.window.columns.items():
             value = None if name in snapshot.outputs else _only(snapshot.reference.slots[name], tally)
             if value is None:
+                varied |= {name} if np.count_nonzero(tally.counts) > 1 else set()
                 continue
             before = state.values.get(name)
             since, rows = (before[1], before[2]) if before and before[0] == value else (snapshot.began, 0)
             values[name] = (value, since, rows + int(tally.counts.sum()))
-            if (snapshot.ended - since).total_seconds() >= DAY:
+            if name in varied and (snapshot.ended - since).total_seconds() >= DAY:
                 findings += _stuck(snapshot, name, *values[name])
-        return StuckState(values), findings
+        return StuckState(values, frozenset(varied)), findings
 
 
 def _only(slots: Slots, tally: Tally) -> str | None:

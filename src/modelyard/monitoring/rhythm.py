@@ -70,6 +70,17 @@ def whole_days(today: datetime, first: datetime, seconds: float) -> int:
     return max(0, int((today - midnight(first + timedelta(seconds=DAY - seconds))).total_seconds() // DAY))
 
 
+def due(began: datetime, first: datetime, seconds: float) -> bool:
+    """Whether rhythms are to be told anew with the window that begins: daily for two weeks, and on Mondays.
+
+    >>> due(datetime(2026, 1, 5), datetime(2025, 1, 1), 3600.0), due(datetime(2026, 1, 6), datetime(2025, 1, 1), 3600.0)
+    (True, False)
+    """
+    today = midnight(began)
+    begins = (began - today).total_seconds() < seconds
+    return begins and (whole_days(today, first, seconds) <= 14 or today.weekday() == 0)
+
+
 def units(asked: Asked, earlier: Earlier, today: datetime, first: datetime, seconds: float) -> Units:
     """For each column what it is to be judged by from today's midnight on; `first` is when there was traffic first.
 

@@ -23,7 +23,17 @@ from modelyard.monitoring.findings import Finding
 from modelyard.monitoring.moving import Made, made_for
 from modelyard.monitoring.ranking import finding_of
 from modelyard.monitoring.reference import Reference
-from modelyard.monitoring.rhythm import Unit, Units, answers_of, midnight, same_before, units, week_began, whole_days
+from modelyard.monitoring.rhythm import (
+    Unit,
+    Units,
+    answers_of,
+    due,
+    midnight,
+    same_before,
+    units,
+    week_began,
+    whole_days,
+)
 from modelyard.monitoring.settings import Settings
 from modelyard.monitoring.watching import Snapshot
 from modelyard.monitoring.windows import Profile
@@ -125,10 +135,9 @@ def _same_hours(snapshot: Snapshot, unit: Unit, first: datetime, back: timedelta
 
 
 def _units(state: SeasonState, snapshot: Snapshot, made: Made) -> Units:
-    """As they were; told anew when a day begins."""
+    """As they were, or told anew when that is due."""
     today = midnight(snapshot.began)
-    begins = (snapshot.began - today).total_seconds() < snapshot.seconds
-    if begins and state.first is not None:
+    if state.first is not None and due(snapshot.began, state.first, snapshot.seconds):
         return units(made.asked, snapshot.earlier, today, state.first, snapshot.seconds)
     known = len(state.units) == len(made.asked.columns)
     return np.frombuffer(state.units, dtype=np.uint8) if known else np.zeros(len(made.asked.columns), np.uint8)

@@ -67,6 +67,12 @@ def test_a_stuck_column_is_noticed_after_a_day() -> None:
     assert found[0] == (53, "quality.stuck", "temp")
 
 
+def test_what_goes_with_time_is_not_stuck() -> None:
+    dated = Reference.of_table({"month": np.repeat([1.0, 2.0], 3000)})
+    found = played((Stuck(),), dated, lambda draw, hour, rows: {"month": np.full(rows, 1.0)}, 60, 50)
+    assert [each for _, each in found if each.alarm] == []
+
+
 def test_exchanged_columns_are_named_as_a_pair() -> None:
     def crossed(found: Mapping[str, Any]) -> dict[str, Any]:
         pairs = (("temp", "seats"), ("seats", "temp"), ("origin", "carrier"), ("carrier", "origin"))
