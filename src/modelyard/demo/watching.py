@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from modelyard.errors import ModelyardError
+from modelyard.errors import ModelyardError, NotFound
 
 if TYPE_CHECKING:
     from modelyard.home import Home
@@ -135,7 +135,10 @@ def found(home: Home, registry: Registry, deployment: str) -> Watched:
     from modelyard.monitoring.alerts import Alerts
     from modelyard.monitoring.overview import overview
 
-    seen = overview(registry, deployment, hours=_YEAR_HOURS)
+    try:
+        seen = overview(registry, deployment, hours=_YEAR_HOURS)
+    except NotFound:  # on a machine with other work, the monitor may not have come to it yet
+        return Watched(deployment, 0, (), (), 0, _weeks(home, deployment)[0], (), "no report yet")
     columns = _columns(seen)
     moved = [column for column in columns if column.verdict == "moved"]
     alerts = Alerts(registry.database).listed(deployment, all_states=True)
