@@ -50,6 +50,18 @@ def test_ship_status_and_compact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert run(tmp_path, monkeypatch, "status")["waiting"]["predictions"]["bytes"] > 0
 
 
+def test_rules_are_said_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served(tmp_path, "a", "b")
+    assert run(tmp_path, monkeypatch, "keep", "delay", "--share", "0") == {"delay": {"share": 0.0}}
+    asked = "SELECT reason, number FROM predictions_dropped"
+    assert run(tmp_path, monkeypatch, "query", asked) == [{"reason": "not in the sample", "number": 2}]
+    assert run(tmp_path, monkeypatch, "keep", "delay") == {"delay": {"share": 1.0}}
+    assert run(tmp_path, monkeypatch, "query", asked) == []
+    result = CliRunner().invoke(app, ["records", "keep", "delay", "--share", "2"])
+    assert result.exit_code != 0
+    assert "between 0 and 1" in result.output
+
+
 def test_two_homes_share_tables_in_an_object_store(
     servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

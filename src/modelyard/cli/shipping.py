@@ -12,6 +12,7 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.home import Home
+    from modelyard.records.keeping import Rules
     from modelyard.records.shipping import Shipped
     from modelyard.records.upkeep import Compacted
 
@@ -75,6 +76,40 @@ def compact(as_json: Json = False) -> None:
         emit(done, as_json, lambda: _print_compacted(done))
 
 
+@app.command("keep")
+def keep(
+    deployment: Annotated[str | None, typer.Argument(help="Whose calls; without it, the rules there are.")] = None,
+    share: Annotated[float | None, typer.Option("--share", help="Of the answered calls, from 0 to 1.")] = None,
+    body_bytes: Annotated[
+        int | None, typer.Option("--body-bytes", help="Calls with longer bodies are kept without them.")
+    ] = None,
+    days: Annotated[int | None, typer.Option("--days", help="Rows are removed so many days after they came.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what of a deployment's calls is kept, from now on: all of them for ever, if nothing is said.
+
+    What is left out is counted: table predictions_dropped of `modelyard records query`. Naming a deployment replaces
+    its rule; without options all is kept again.
+
+    Example: modelyard records keep flights-delay --days 90 --share 0.1
+    """
+    from modelyard.records.keeping import Rule, rules, set_rule
+
+    with reported_errors(as_json):
+        records = _home().records
+        if deployment is not None:
+            set_rule(records, deployment, Rule(1.0 if share is None else share, body_bytes, days))
+        known = rules(records)
+        emit(known, as_json, lambda: _print_rules(known))
+
+
+def _print_rules(known: Rules) -> None:
+    for name, rule in known.items():
+        out.print(f"{name}: {rule}", markup=False, highlight=False)
+    if not known:
+        out.print("everything is kept, for ever")
+
+
 def _home() -> Home:
     from modelyard.home import Home
 
@@ -124,7 +159,7 @@ def _status(home: Home) -> dict[str, Any]:
             "log_files": len(segments.segments(records / one.folder)),
             "damaged_log_files": len(list((records / one.folder / DAMAGED).glob("*.log"))),
         }
-        for one in record_shipments()
+        for one in record_shipments(records)
     }
     return {"tables": root.shown, "shipped": states(root, TABLES), "waiting": waiting}
 

@@ -20,7 +20,7 @@ def recounted(
     records: Path, versions: Callable[[str], Counted | None], seconds_of: Callable[[str], float]
 ) -> dict[Place, Part]:
     """All windows of a records folder, counted anew from the calls that its table of predictions has."""
-    table = recorded(records, record_shipments()[0]).table(["record"])
+    table = recorded(records, record_shipments(records)[0]).table(["record"])
     raw = table["record"].drop_null()
     found: dict[Place, Part] = {}
     for start in range(0, len(raw), _AT_ONCE):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from modelyard.errors import ModelyardError
 from modelyard.home import Home
 from modelyard.records.delta import TablesRoot
+from modelyard.records.log import LABELS, PREDICTIONS
 from modelyard.records.shipping import Shipment, Shipped, record_shipments, remove_shipped, ship
-from modelyard.records.upkeep import compact
+from modelyard.records.upkeep import compact, expire
 
 if TYPE_CHECKING:
     from modelyard.registry import Registry
@@ -36,7 +37,7 @@ def shipments(home: Home, registry: Registry) -> tuple[Shipment, ...]:
 
     store = MonitorStore(registry.database)
     profiles = profile_shipment(KnownVersions(registry), lambda name: store.settings(name).window)
-    return (*record_shipments(), profiles)
+    return (*record_shipments(home.records), profiles)
 
 
 def ship_all(directory: Path, all_of_them: Sequence[Shipment], now: Collection[str] | None = None) -> Shipped:
@@ -62,10 +63,10 @@ def follow(home: Home, stop: threading.Event, tell: Callable[[str], None], every
 
     pause, compacted, counted = every, time.monotonic(), 0.0
     with Registry.open(home) as registry:
-        all_of_them = shipments(home, registry)
         while not stop.is_set():
             try:
-                now = {one.table for one in record_shipments()}
+                all_of_them = shipments(home, registry)  # the rules may have changed
+                now = {PREDICTIONS, LABELS}
                 if time.monotonic() - counted >= COUNTED_EVERY * every:
                     counted = time.monotonic()
                     now = {one.table for one in all_of_them}
@@ -73,6 +74,7 @@ def follow(home: Home, stop: threading.Event, tell: Callable[[str], None], every
                     tell(str(damage))
                 if time.monotonic() - compacted >= COMPACTED_EVERY:
                     compacted = time.monotonic()
+                    expire(home.records)
                     compact(TablesRoot.of(home.records), [one.table for one in all_of_them])
                 pause = every
             except (ModelyardError, OSError) as error:

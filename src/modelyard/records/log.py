@@ -178,7 +178,7 @@ class RecordFiles:
         """All records, segment by segment, each in the order of writing."""
         from modelyard.records.shipping import record_shipments
 
-        table = self._table(record_shipments()[0], ["segment", "position", "record"])
+        table = self._table(record_shipments(self._directory)[0], ["segment", "position", "record"])
         return map(decode_record, table.filter(table["record"].is_valid())["record"].to_pylist())
 
     def labels(self) -> Iterator[Label]:
@@ -186,7 +186,7 @@ class RecordFiles:
         from modelyard.records.shipping import record_shipments
         from modelyard.records.tables import label_of
 
-        return map(label_of, self._table(record_shipments()[1], None).to_pylist())
+        return map(label_of, self._table(record_shipments(self._directory)[1], None).to_pylist())
 
     def _table(self, shipment: Shipment, columns: list[str] | None) -> Any:
         from modelyard.records.reading import recorded

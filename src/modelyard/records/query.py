@@ -48,10 +48,14 @@ _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 _PREDICTIONS = "SELECT * EXCLUDE (segment, position, record, columns, day) FROM predictions_stored"
 
-_SHOWN = ("predictions", "labels", "joined", "labels_history", "labels_unknown")
+_DROPPED = """
+    SELECT deployment, day, error AS reason, sum(dropped)::BIGINT AS number FROM predictions_all
+    WHERE dropped IS NOT NULL GROUP BY ALL ORDER BY ALL"""
+
+_SHOWN = ("predictions", "labels", "joined", "labels_history", "labels_unknown", "predictions_dropped")
 """The tables of every database, in the order in which they are told."""
 
-_INNER = ("predictions_stored", "labels_stored", "labels_counting", "labels_found", "wanted")
+_INNER = ("predictions_all", "predictions_stored", "labels_stored", "labels_counting", "labels_found", "wanted")
 
 _FLAT = (
     "prediction_id",
@@ -92,12 +96,18 @@ class RecordDatabase:
     """
 
     def __init__(self, directory: str | Path) -> None:
-        predictions, labels = (recorded(Path(directory), shipment) for shipment in record_shipments())
+        predictions, labels = (recorded(Path(directory), shipment) for shipment in record_shipments(Path(directory)))
         self.damage: tuple[Damage, ...] = (*predictions.damage, *labels.damage)
         self._connection = duckdb.connect(":memory:", config=LOCKED_DOWN)
-        self._add_table("predictions_stored", predictions)
+        self._add_table("predictions_all", predictions)
+        kept = "SELECT * EXCLUDE (dropped) FROM predictions_all WHERE dropped IS NULL"
+        self._connection.execute(f"CREATE VIEW predictions_stored AS {kept}")
         self._add_table("labels_stored", labels)
-        for name, sql in {"predictions": _PREDICTIONS, **label_views(self._keys())}.items():
+        for name, sql in {
+            "predictions": _PREDICTIONS,
+            "predictions_dropped": _DROPPED,
+            **label_views(self._keys()),
+        }.items():
             self._connection.execute(f"CREATE VIEW {name} AS {sql}")
         self._views = [*_SHOWN, *self._add_flat_views(self._kinds())]
         self._connection.execute("SET lock_configuration = true")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from modelyard.records import segments
 from modelyard.records.delta import TablesRoot, stored_schema
 from modelyard.records.framing import HEADER_BYTES
+from modelyard.records.keeping import rules
 from modelyard.records.log import LABELS, PREDICTIONS
 from modelyard.records.segments import Damage
 
@@ -77,12 +78,20 @@ class Shipped:
         return self
 
 
-def record_shipments() -> tuple[Shipment, Shipment]:
-    """The tables of predictions and of labels."""
+def record_shipments(directory: Path) -> tuple[Shipment, Shipment]:
+    """The tables of predictions and of labels, by the rules of a records folder.
+
+    Raises:
+        DataDamaged: the rules cannot be read.
+    """
+    known = rules(directory)
     from modelyard.records.tables import LABEL_SCHEMA, PREDICTION_SCHEMA, label_table, prediction_table
 
+    def build(segment: Path, frames: list[tuple[int, bytes]]) -> Any:
+        return prediction_table(segment, frames, known)
+
     return (
-        Shipment(PREDICTIONS, PREDICTIONS, PREDICTION_SCHEMA, ("deployment", "day"), prediction_table),
+        Shipment(PREDICTIONS, PREDICTIONS, PREDICTION_SCHEMA, ("deployment", "day"), build),
         Shipment(LABELS, LABELS, LABEL_SCHEMA, ("day",), label_table),
     )
 

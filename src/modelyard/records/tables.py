@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import msgspec
@@ -17,6 +19,7 @@ from modelyard.domain.records import Label, PredictionRecord, row_id
 from modelyard.errors import ModelyardError
 from modelyard.protocol import decode
 from modelyard.records.batches import is_batch, kind_of, numbers, opened, text_of, value_of
+from modelyard.records.keeping import SAMPLED, TOO_LARGE, Rules
 from modelyard.records.log import decode_label, decode_record
 
 PREDICTION_SCHEMA = pa.schema(
@@ -41,6 +44,7 @@ PREDICTION_SCHEMA = pa.schema(
         ("position", pa.int64()),
         ("record", pa.binary()),
         ("columns", pa.string()),
+        ("dropped", pa.int64()),
         ("day", pa.date32()),
     ]
 )
@@ -48,7 +52,8 @@ PREDICTION_SCHEMA = pa.schema(
 
 `segment` and `position` tell calls apart. `record` is on the first line of a call: the call as it came
 (`PredictionRecord` as msgpack), from which it can be computed again. `columns` is on one line a deployment and stretch:
-the kinds of values that the stretch has. `day` (UTC) is that of `time`.
+the kinds of values that the stretch has. `day` (UTC) is that of `time`. A line with `dropped` is no row: it says
+how many calls, or rows that were kept before, were left out for the reason in `error`.
 """
 
 LABEL_SCHEMA = pa.schema(
@@ -80,6 +85,8 @@ ColumnKinds: TypeAlias = dict[str, dict[str, dict[str, set[str]]]]
 """deployment → ``inputs`` or ``outputs`` → JSON path below it (keys joined by NUL) → kinds of value seen."""
 
 _AT_ONCE = 2048
+_KEEP_ALL: Rules = MappingProxyType({})
+_pack = msgspec.msgpack.Encoder().encode
 _COLUMNS = PREDICTION_SCHEMA.names.index("columns")
 _US_A_DAY = 86_400_000_000
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -88,9 +95,11 @@ _json = msgspec.json.Encoder()
 _sorted = msgspec.json.Encoder(order="deterministic")
 
 
-def prediction_table(segment: Path, frames: list[tuple[int, bytes]]) -> Any:
-    """The table of these frames of the prediction log."""
-    return pa.concat_tables([_table(_described_lines(segment, some), PREDICTION_SCHEMA) for some in _pieces(frames)])
+def prediction_table(segment: Path, frames: list[tuple[int, bytes]], rules: Rules = _KEEP_ALL) -> Any:
+    """The table of what the rules keep of these frames of the prediction log, and of what they leave out."""
+    return pa.concat_tables(
+        [_table(_described_lines(segment, some, rules), PREDICTION_SCHEMA) for some in _pieces(frames)]
+    )
 
 
 def _pieces(frames: list[tuple[int, bytes]]) -> Iterable[list[tuple[int, bytes]]]:
@@ -98,12 +107,23 @@ def _pieces(frames: list[tuple[int, bytes]]) -> Iterable[list[tuple[int, bytes]]
     return (frames[start : start + _AT_ONCE] for start in range(0, max(len(frames), 1), _AT_ONCE))
 
 
-def _described_lines(segment: Path, frames: list[tuple[int, bytes]]) -> list[tuple[Any, ...]]:
+def _described_lines(segment: Path, frames: list[tuple[int, bytes]], rules: Rules) -> list[tuple[Any, ...]]:
     lines: list[tuple[Any, ...]] = []
     kinds: ColumnKinds = {}
     first: dict[str, int] = {}
-    for position, payload in frames:
-        record = decode_record(payload)
+    dropped: Counter[tuple[str, int, str]] = Counter()
+    for position, frame in frames:
+        record, payload = decode_record(frame), frame
+        rule = rules.get(record.deployment)
+        if rule is not None:
+            day = record.received_ns // 1000 // _US_A_DAY
+            if rule.leaves_out(record):
+                dropped[record.deployment, day, SAMPLED] += 1
+                continue
+            if rule.is_too_large(record):
+                dropped[record.deployment, day, TOO_LARGE] += 1
+                record = msgspec.structs.replace(record, request=b"", response=b"")
+                payload = _pack(record)
         rows = described(record)
         if record.outcome == "ok":
             first.setdefault(record.deployment, len(lines))
@@ -114,7 +134,13 @@ def _described_lines(segment: Path, frames: list[tuple[int, bytes]]) -> list[tup
             side: {path: sorted(found) for path, found in paths.items()} for side, paths in kinds[deployment].items()
         }
         lines[at] = (*lines[at][:_COLUMNS], _json.encode(seen).decode(), *lines[at][_COLUMNS + 1 :])
-    return lines
+    return lines + [dropped_line(*key, number) for key, number in dropped.items()]
+
+
+def dropped_line(deployment: str, day: int, reason: str, number: int) -> tuple[Any, ...]:
+    """The line that says that so much was left out of what came on a day (counted from 1970)."""
+    said = {"deployment": deployment, "time": day * _US_A_DAY, "day": day, "error": reason, "dropped": number}
+    return tuple(said.get(name) for name in PREDICTION_SCHEMA.names)
 
 
 def label_table(segment: Path, frames: list[tuple[int, bytes]]) -> Any:
@@ -196,6 +222,7 @@ def _lines(
             position,
             payload,
             None,
+            None,
             came // _US_A_DAY,
         )
     for index, row in enumerate(rows):
@@ -210,6 +237,7 @@ def _lines(
             segment,
             position,
             payload if index == 0 else None,
+            None,
             None,
             came // _US_A_DAY,
         )

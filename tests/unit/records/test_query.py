@@ -169,7 +169,7 @@ def test_the_names_of_deployments_may_be_anything_they_may_be(tmp_path: Path) ->
     names = ["flights-delay", "predictions", "LABELS", "a.b", "2", "select", "wanted", "Delay", "delay"]
     log(tmp_path, *[record(f"id-{name}", deployment=name) for name in names])
     with RecordDatabase(tmp_path) as database:
-        views = [table.name for table in database.tables()][5:]
+        views = [table.name for table in database.tables()][6:]
         assert views == [
             "2", "Delay", "deployment_LABELS", "a.b", "deployment_delay", "flights-delay", "deployment_predictions",
             "select", "deployment_wanted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from deltalake import DeltaTable
 
 from modelyard.records import reading, segments, shipping
 from modelyard.records.delta import TablesRoot
+from modelyard.records.keeping import Rule, set_rule
 from modelyard.records.log import LabelLog, PredictionLog, read, read_labels
 from modelyard.records.query import RecordDatabase, query
 from modelyard.records.shipping import Shipment, record_shipments, remove_shipped, ship
+from modelyard.records.upkeep import expire
 from unit.records.samples import call, label, record
 
-PREDICTIONS, LABELS = record_shipments()
+PREDICTIONS, LABELS = record_shipments(Path())
 
 
 def ids(directory: Path, table: str = "predictions") -> list[str]:
@@ -182,3 +185,41 @@ def test_other_programs_read_the_tables(tmp_path: Path) -> None:
     assert not any("nobody" in file.split("/predictions/")[1] for file in files)
     found = duckdb.sql(f"SELECT prediction_id FROM read_parquet({files!r}) ORDER BY 1").fetchall()
     assert found == [("a1",), ("nobody",)]
+
+
+def dropped(directory: Path) -> list[tuple[Any, ...]]:
+    found = query(directory, "SELECT deployment, reason, number FROM predictions_dropped ORDER BY reason").to_pylist()
+    return [tuple(line.values()) for line in found]
+
+
+def test_a_share_is_kept_and_the_rest_is_counted(tmp_path: Path) -> None:
+    set_rule(tmp_path, "delay", Rule(share=0.25, body_bytes=1000))
+    names = [f"a{number}" for number in range(400)]
+    logged(tmp_path, *names)
+    writer = PredictionLog(tmp_path)
+    writer.append(record("long", outcome="refused", status=422, request=b" " * 1000, response=b"{}"))
+    before = ids(tmp_path)
+    assert "long" in before
+    assert 60 < len(before) < 140
+    assert dropped(tmp_path) == [("delay", "body too large", 1), ("delay", "not in the sample", 401 - len(before))]
+    ship(tmp_path, record_shipments(tmp_path)[0])
+    assert ids(tmp_path) == before
+    assert dropped(tmp_path) == [("delay", "body too large", 1), ("delay", "not in the sample", 401 - len(before))]
+    assert {one.prediction_id: one.request == b"" for one in read(tmp_path)}["long"]
+
+
+def test_what_was_kept_long_enough_is_removed_and_counted_once(tmp_path: Path) -> None:
+    later = 1_700_000_000_000_000_000 + 86_400 * 10**9
+    logged(tmp_path, "a1", "a2")
+    writer = PredictionLog(tmp_path)
+    writer.append(record("a3", received_ns=later))
+    writer.append(record("other", deployment="other"))
+    ship(tmp_path, PREDICTIONS)
+    set_rule(tmp_path, "delay", Rule(days=30))
+    for _ in range(2):
+        expire(tmp_path, date(2023, 12, 15))
+        assert ids(tmp_path) == ["a3", "other"]
+        assert dropped(tmp_path) == [("delay", "expired", 2)]
+    expire(tmp_path, date(2023, 12, 16))
+    assert ids(tmp_path) == ["other"]
+    assert sum(line[2] for line in dropped(tmp_path)) == 3
