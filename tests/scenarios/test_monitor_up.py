@@ -38,9 +38,9 @@ def test_a_drift_under_real_traffic_raises_an_alert_and_fails_the_check(yard: Ya
             x = draw.normal(size=40) + (hour >= 40)
             rows = [{"x": float(value)} for value in x]
             client.predict("live", rows, event_time=START + timedelta(hours=hour, minutes=10))
-    alert = eventually(lambda: yard.json("monitor", "alerts", "live")["alerts"], 60.0)[0]
+    alert = eventually(lambda: yard.json("monitor", "alerts", "live")["alerts"], 150.0)[0]
     assert alert["version"] == "line@1"
-    eventually(lambda: yard.json("monitor", "show", "live")["windows"] == 59, 60.0)  # the last hour is not over yet
+    eventually(lambda: yard.json("monitor", "show", "live")["windows"] == 59, 150.0)  # the last hour is not over yet
     failed = yard.json("monitor", "check", "live", "--fail-on", "alert", status=1)
     assert failed["alerts"][0]["what"]
     assert set(failed["moved"]) == {"x", "predict"}
