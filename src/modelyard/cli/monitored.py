@@ -187,18 +187,35 @@ def _overview(deployment: str, hours: float, version: str) -> Overview:
 
 
 def _parts(found: Overview) -> list[str]:
-    """What labels say, as text; nothing where there are none."""
+    """What labels say, and what is estimated before they come, as text; nothing where there is nothing."""
+    from modelyard.monitoring.estimate.text import text as estimated
     from modelyard.monitoring.performance.text import text
 
-    history = _performance(found)
-    return [] if history is None else [f"performance\n{text(history)}"]
+    history, estimates = _performance(found), _estimates(found)
+    parts = [] if history is None else [f"performance\n{text(history)}"]
+    return [*parts, *([] if estimates is None else [f"estimates before labels come\n{estimated(estimates)}"])]
 
 
 def _sections(found: Overview) -> list[str]:
+    from modelyard.monitoring.estimate.text import section as estimated
     from modelyard.monitoring.performance.page import section
 
-    history = _performance(found)
-    return [] if history is None else ["<h2>Performance</h2>", *section(history)]
+    history, estimates = _performance(found), _estimates(found)
+    parts = [] if history is None else ["<h2>Performance</h2>", *section(history)]
+    return [*parts, *([] if estimates is None else ["<h2>Estimates before labels come</h2>", *estimated(estimates)])]
+
+
+def _estimates(found: Overview) -> Any:
+    """What was estimated of the version, with how often that held; None where nothing could be."""
+    from modelyard.errors import ModelyardError
+    from modelyard.home import Home
+    from modelyard.monitoring.estimate.reading import estimates
+
+    try:
+        told = estimates(Home.locate(), found.deployment, int(found.version.rpartition("@")[2]))
+    except ModelyardError:
+        return None
+    return told.state if told.state.record else None
 
 
 def _performance(found: Overview) -> Any:
