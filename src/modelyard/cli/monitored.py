@@ -215,7 +215,7 @@ def _estimates(found: Overview) -> Any:
         told = estimates(Home.locate(), found.deployment, int(found.version.rpartition("@")[2]))
     except ModelyardError:
         return None
-    return told.state if told.state.record else None
+    return told.state if any(entry.values for entry in told.state.record) else None
 
 
 def _performance(found: Overview) -> Any:
