@@ -1,6 +1,6 @@
 """How silent and how fast monitoring is.
 
-    python -m benchmarks.monitoring [--long] [--only silence|rhythm|speed|shipping|power] [--rows 1000000]
+    python -m benchmarks.monitoring [--long] [--only silence|rhythm|speed|shipping|power|estimate] [--rows 1000000]
                                     [--window 100] [--seeds N] [--peer NAME=PYTHON ...] [--json]
 
 Silence: steady sources of columns of mixed kinds (normal, heavy-tailed, spiked, whole numbers, gaps; texts of 2 to
@@ -31,6 +31,10 @@ days before the change on, at their defaults, as far as they are given, with 20,
 Evidently and Alibi Detect are spared the columns of more than 1,000 different texts, with which they do not come to an
 end.
 
+Estimate: performance estimated before labels come, on generated shifts (`--seeds` of each) and on the flights: in which
+part of the windows the interval held the later truth, where 0.9 is promised, and how many were widened or refused. With
+`--peer nannyml=...` its estimates of the same rows are beside it.
+
 Shipping: processor time a row for what the shipper does for profiles, with calls of one row and of a hundred: reading
 bodies and counting, and counting alone; and the bytes of a closed window.
 """
@@ -45,6 +49,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from benchmarks.monitoring.estimates import estimates
 from benchmarks.monitoring.power import power
 from benchmarks.monitoring.rhythm import rhythm
 from benchmarks.monitoring.shipping import CASES, shipping
@@ -94,6 +99,10 @@ def _power(options: argparse.Namespace, peers: Peers) -> Told:
     return f"Power: rows until an alarm, windows of {options.window:,} rows", rows
 
 
+def _estimate(options: argparse.Namespace, peers: Peers) -> Told:
+    return "Estimate: intervals that held the later truth, 0.9 promised", estimates(options.seeds or 40, peers)
+
+
 def _shipping(options: argparse.Namespace, peers: Peers) -> Told:
     return "Shipping: microseconds a row, bytes a window", (shipping(*case) for case in CASES)
 
@@ -103,6 +112,7 @@ TABLES: Mapping[str, Callable[[argparse.Namespace, Peers], Told]] = {
     "rhythm": _rhythm,
     "speed": _speed,
     "power": _power,
+    "estimate": _estimate,
     "shipping": _shipping,
 }
 

@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 import pytest
+from benchmarks.monitoring.shifted import NAMES, answered, draw, numbers
 
-from estimate_sources import NAMES, answered, draw, numbers
 from modelyard.monitoring.columns import table_of
 from modelyard.monitoring.estimate.estimating import Trust, estimate, too_little
 from modelyard.monitoring.estimate.learning import learn

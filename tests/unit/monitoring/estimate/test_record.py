@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from benchmarks.monitoring.shifted import LETTERS, NAMES, answered, draw
 
-from estimate_sources import LETTERS, NAMES, answered, draw
 from modelyard.monitoring.estimate import walking
 from modelyard.monitoring.estimate.estimating import Trust
 from modelyard.monitoring.estimate.record import CONTRADICTED, LEVEL, Bets, Entry, Said, coverage, next_tail
