@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelyard.home import Home
     from modelyard.monitoring.alerts import Alert
     from modelyard.monitoring.overview import Overview
+    from modelyard.monitoring.store import MonitorStore
     from modelyard.registry import Registry
 
 WINDOW_SECONDS = 86_400
@@ -24,6 +25,7 @@ WINDOW_SECONDS = 86_400
 MOST_COLUMNS = 8
 _CATCH_UP_SECONDS = 240.0
 _METRIC = "auc"
+_ESTIMATE = "estimate"
 _YEAR_HOURS = 366 * 24.0
 
 
@@ -123,11 +125,17 @@ def catch_up(registry: Registry, deployments: tuple[str, ...], last_day: float) 
     from modelyard.monitoring.store import MonitorStore
 
     store, until = MonitorStore(registry.database), monotonic() + _CATCH_UP_SECONDS
-    while min(store.reached(name) for name in deployments) < last_day:
+    while min(_reached(store, name) for name in deployments) < last_day:
         if monotonic() > until:
             return False
         sleep(0.2)
     return True
+
+
+def _reached(store: MonitorStore, deployment: str) -> int:
+    """How far both windows and labelled rows have been looked at."""
+    labelled = [gathered.reached for (_, watch), gathered in store.states(deployment).items() if watch == _ESTIMATE]
+    return min(store.reached(deployment), *labelled) if labelled else 0
 
 
 def found(home: Home, registry: Registry, deployment: str) -> Watched:
