@@ -69,7 +69,7 @@ class Seen:
     """All that a decision about one worker may look at, taken once. Times in seconds.
 
     `silent` is how long its loop has not turned, `working` whether it spent processor time meanwhile, `loading` whether
-    it starts, opens a version or waits for a disk, `stopped` whether a signal has stopped it; `pause` is until it may
+    it starts, is busy opening a version, or waits for a disk, `stopped` whether a signal has stopped it; `pause` is until it may
     be started again.
     """
 
@@ -343,7 +343,8 @@ class Supervisor:
 
 def _seen(worker: _Worker, now: float) -> Seen:
     slot = worker.slot
-    loading = worker.waits or (worker.working and (slot.opening or not worker.beat_ns))
+    # One whose loop has not begun keeps nobody waiting; it may wait itself, such as for a lock of one that is ending.
+    loading = worker.waits or not worker.beat_ns or (worker.working and slot.opening)
     return Seen(bool(worker.pid), worker.silent, worker.working, loading, worker.stopped, worker.start_at - now)
 
 
