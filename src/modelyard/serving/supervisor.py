@@ -69,8 +69,8 @@ class Seen:
     """All that a decision about one worker may look at, taken once. Times in seconds.
 
     `silent` is how long its loop has not turned, `working` whether it spent processor time meanwhile, `loading` whether
-    it starts, is busy opening a version, or waits for a disk, `stopped` whether a signal has stopped it; `pause` is until it may
-    be started again.
+    it starts, is busy opening a version, or waits for a disk, `stopped` whether a signal has stopped it; `pause` is
+    until it may be started again.
     """
 
     alive: bool
