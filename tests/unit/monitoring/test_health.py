@@ -98,6 +98,17 @@ def test_a_class_that_nearly_all_rows_have_may_be_constant() -> None:
     assert looked([answers(200, predict=np.array(["no"] * 200))] * 50, rare) == []
 
 
+def test_a_class_may_be_constant_while_its_chances_vary() -> None:
+    chances = DRAW.beta(1, 4, 5000)
+    columns = {"predict_proba[no]": 1 - chances, "predict_proba[yes]": chances, "predict": chances > 0.4}
+    made = Reference.of_table(columns)
+    small = DRAW.uniform(0.0, 0.3, 200)
+    table = {"predict_proba[no]": 1 - small, "predict_proba[yes]": small, "predict": small > 0.4}
+    assert [one for one in looked([table] * 20, made) if one.alarm] == []
+    stuck = {"predict_proba[no]": np.full(200, 0.9), "predict_proba[yes]": np.full(200, 0.1), "predict": small > 0.4}
+    assert {one.subject for one in looked([stuck] * 20, made) if one.alarm} == set(columns)
+
+
 @pytest.mark.parametrize("rows", [2, 6])
 def test_false_alarms_of_a_coin_stay_within_the_budget(rows: int) -> None:
     """Windows of few rows of a fair coin are often constant; 2 % of one alarm an hour may be spent in 600 hours."""
