@@ -177,7 +177,15 @@ def test_sql_that_is_not_allowed_or_wrong_is_refused(records: Path, sql: str) ->
 def test_tables_are_listed(records: Path) -> None:
     found = document("records", "tables")
     names = [table["table"] for table in found]
-    assert names == ["predictions", "labels", "joined", "labels_history", "labels_unknown", "delay"]
+    assert names == [
+        "predictions",
+        "labels",
+        "joined",
+        "labels_history",
+        "labels_unknown",
+        "predictions_dropped",
+        "delay",
+    ]
     assert {"name": "temp", "type": "DOUBLE"} in found[-1]["columns"]
     assert "  temp  DOUBLE" in run("records", "tables").stdout
 

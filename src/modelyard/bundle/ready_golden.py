@@ -192,7 +192,6 @@ def _array(plain: _Plain) -> Array:
 def main() -> int:
     """Put a bundle's golden set into the cache of a home: what the other process does."""
     folder, digest, home = sys.argv[1:]
-    os.nice(_NICE)
     try:
         keep(open_bundle(Path(folder), expect_digest=digest), Home(Path(home)))
     except ModelyardError as error:
@@ -202,4 +201,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    os.nice(_NICE)
     sys.exit(main())

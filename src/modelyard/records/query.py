@@ -52,7 +52,7 @@ _DROPPED = """
     SELECT deployment, day, error AS reason, sum(dropped)::BIGINT AS number FROM predictions_all
     WHERE dropped IS NOT NULL GROUP BY ALL ORDER BY ALL"""
 
-_SHOWN = ("predictions", "labels", "joined", "labels_history", "labels_unknown", "predictions_dropped")
+OWN_TABLES = ("predictions", "labels", "joined", "labels_history", "labels_unknown", "predictions_dropped")
 """The tables of every database, in the order in which they are told."""
 
 _INNER = ("predictions_all", "predictions_stored", "labels_stored", "labels_counting", "labels_found", "wanted")
@@ -109,7 +109,7 @@ class RecordDatabase:
             **label_views(self._keys()),
         }.items():
             self._connection.execute(f"CREATE VIEW {name} AS {sql}")
-        self._views = [*_SHOWN, *self._add_flat_views(self._kinds())]
+        self._views = [*OWN_TABLES, *self._add_flat_views(self._kinds())]
         self._connection.execute("SET lock_configuration = true")
 
     def __enter__(self) -> Self:
@@ -186,7 +186,7 @@ class RecordDatabase:
 
     def _add_flat_views(self, kinds: ColumnKinds) -> list[str]:
         label_kinds = self._label_kinds()
-        taken = {*_SHOWN, *_INNER}
+        taken = {*OWN_TABLES, *_INNER}
         names = []
         for deployment, seen in sorted(kinds.items()):
             name = _unused(deployment, "deployment_", taken)

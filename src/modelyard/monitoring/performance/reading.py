@@ -15,7 +15,7 @@ from modelyard.monitoring.performance.history import History, history
 from modelyard.monitoring.performance.metrics import chosen
 from modelyard.monitoring.performance.task import LABEL, Task
 from modelyard.monitoring.performance.worst import Found, worst
-from modelyard.records.query import RecordDatabase
+from modelyard.records.query import OWN_TABLES, RecordDatabase
 from modelyard.records.sqltext import literal, quoted
 from modelyard.registry import Registry
 
@@ -152,16 +152,13 @@ def view_of(database: RecordDatabase, deployment: str) -> tuple[str, Mapping[str
     """
     views = {table.name: dict(table.columns) for table in database.tables()}
     for name in (f"deployment_{deployment}", deployment):
-        if "outcome" in views.get(name, {}) and "request_id" in views[name] and name not in _OWN:
+        if "outcome" in views.get(name, {}) and "request_id" in views[name] and name not in OWN_TABLES:
             return name, views[name]
     raise NotFound(f"nothing is recorded of {deployment!r}; there are: {', '.join(_deployments(views)) or 'none'}")
 
 
-_OWN = ("predictions", "joined", "labels", "labels_history", "labels_unknown")
-
-
 def _deployments(views: Mapping[str, object]) -> Sequence[str]:
-    return [name.removeprefix("deployment_") for name in views if name not in _OWN]
+    return [name.removeprefix("deployment_") for name in views if name not in OWN_TABLES]
 
 
 def _timestamp(moment: datetime) -> str:
