@@ -341,6 +341,9 @@ class _Worker:
             self._connections.let_go()  # they are in better hands there
         elif time.monotonic() - self._began >= UNHEARD_SECONDS:
             self._accepting.start()
+        if self._others:
+            # Who hears here that the server is ready, as another worker is, has to come to that one with what follows.
+            self._connections.surplus = sys.maxsize
 
     def _changed(self) -> object:
         plane = self._parts.plane
