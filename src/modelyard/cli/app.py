@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "removed": ("removing", "What was removed, when, by whom and why."),
     "gc": ("collecting", "Show, and free, the room of what nothing refers to."),
     "serve": ("serve", "Serve one version, with no control plane."),
-    "up": ("up", "Start the control plane and the data plane on this machine."),
+    "up": ("up", "Start both planes on this machine, with the shipper of records and the monitor."),
     "deploy": ("deploy", "Put a version behind a deployment, once it is proven."),
     "promote": ("rollouts", "Let the candidate of a rollout take the place of what answers."),
     "rollback": ("rollouts", "End a rollout: the version before answers all calls."),
@@ -46,9 +46,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "Ask a deployment or a version for predictions, from a file."),
     "score": ("score", "Predict a whole CSV or Parquet file, streaming."),
     "labels": ("records", "Add the truth for past predictions."),
-    "records": ("records", "Query predictions joined with labels, with SQL."),
+    "records": ("records", "Predictions joined with labels: query them with SQL, ship, compact, keep."),
     "db": ("db", "The metadata database: show it, bring a team's up to date."),
-    "monitor": ("monitor", "Compare tables with a reference: what moved, how sure that is, whether it matters."),
+    "monitor": ("monitor", "What drifted, what it costs, what to expect: show, check, report, alerts; two tables."),
     "replay": ("records", "Compute one past prediction again and compare."),
 }
 
