@@ -48,7 +48,7 @@ def up(
     memory_budget_mb: MemoryBudget = None,
     as_json: Json = False,
 ) -> None:
-    """Start the control plane and the data plane on this machine, and keep them running until Ctrl-C.
+    """Start both planes, the shipper of records and the monitor on this machine, until Ctrl-C.
 
     Example: modelyard up --port 8080
     """
