@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 labels_app = typer.Typer(help="Add the truth for past predictions.", no_args_is_help=True)
-records_app = typer.Typer(help="Predictions joined with labels: query them with SQL, ship, compact, keep.", no_args_is_help=True)
+records_app = typer.Typer(
+    help="Predictions joined with labels: query them with SQL, ship, compact, keep.", no_args_is_help=True
+)
 app.add_typer(labels_app, name="labels")
 app.add_typer(records_app, name="records")
 records_app.add_typer(shipping.app)
