@@ -1,10 +1,15 @@
-"""How often rollouts are judged wrongly, and how soon rightly.
+"""How often rollouts are judged wrongly, and how soon rightly; and whether anybody notices an update.
 
-    python -m benchmarks.rollouts [--quick] [--rollouts 2000] [--json]
+    python -m benchmarks.rollouts [--only judgement|service] [--quick] [--rollouts 2000] [--changes 200] [--json]
 
-Rollouts are simulated call by call and looked at every ten seconds, for 6 hours at 1,000 calls a minute, 12 at 100 and
-24 at fewer. Of *errors* the baseline has 0.5 % and a harmful candidate three times as many, with a margin of half a
-point; of *wrong* answers the baseline has 20 % and a harmful candidate 3 points more, with a margin of one point.
+*Service*: 200 updates and rollbacks of every strategy under load, see `benchmarks.rollouts.service`; ten minutes, 24 of
+them with ``--quick``. Exit status 1 if a call failed, an answer was mixed, or the slowest hundredth of the calls took
+more than 1.5 times as long during an update as before.
+
+*Judgement*: rollouts are simulated call by call and looked at every ten seconds, for 6 hours at 1,000 calls a minute,
+12 at 100 and 24 at fewer. Of *errors* the baseline has 0.5 % and a harmful candidate three times as many, with a margin
+of half a point; of *wrong* answers the baseline has 20 % and a harmful candidate 3 points more, with a margin of one
+point.
 
 `ours` rolls back on evidence of harm above the margin (alpha 1 %) and lets through on evidence that there is none (beta
 5 %); `unsure` is what is left. `missed` are those let through of candidates that are worse than the margin by a
@@ -18,8 +23,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.rollouts.simulation import Case, simulate
@@ -34,7 +41,22 @@ _PEERS = ("limit false", "found", "minutes", "watched false", "found", "minutes"
 
 
 def main() -> None:
+    """Run from the command line."""
     options = _options()
+    if options.only in (None, "judgement"):
+        _judgement(options)
+    if options.only in (None, "service") and not _service(options):
+        sys.exit(1)
+
+
+def _service(options: argparse.Namespace) -> bool:
+    from benchmarks.rollouts import service
+
+    with tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
+        return service.main(Path(folder), options.changes, as_json=options.json)
+
+
+def _judgement(options: argparse.Namespace) -> None:
     rows, wide = [], (10, 10, 6, 6, 7, 6, 8, 7, 12, 6, 8, 14, 6, 8)
     if not options.json:
         print(f"{options.rollouts} rollouts each, looked at every 10 seconds; shares in per cent")
@@ -81,12 +103,15 @@ def _shown(value: Any) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="How often rollouts are judged wrongly, and how soon rightly.")
-    parser.add_argument("--quick", action="store_true", help="two kinds of traffic, 200 rollouts each")
-    parser.add_argument("--rollouts", type=int)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rollouts", description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--only", choices=("judgement", "service"), help="only this table")
+    parser.add_argument("--quick", action="store_true", help="two kinds of traffic, 200 rollouts each; 24 updates")
+    parser.add_argument("--rollouts", type=int, help="how many are simulated for each line")
+    parser.add_argument("--changes", type=int, help="how many updates and rollbacks are made under load")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     options.rollouts = options.rollouts or (200 if options.quick else 2000)
+    options.changes = options.changes or (24 if options.quick else 200)
     return options
 
 

@@ -1,11 +1,12 @@
 /* A load generator for HTTP/1.1 and gRPC over lasting connections on this machine: one thread, one epoll loop.
 
-   generator PROTOCOL PORT REQUESTS CONNECTIONS WARM SECONDS RATE LATE GRACE ANSWERS
+   generator PROTOCOL PORT REQUESTS CONNECTIONS WARM SECONDS RATE LATE GRACE ANSWERS [JOURNAL]
 
    PROTOCOL is http or grpc. REQUESTS is a file of whole requests, each after its length (4 bytes, little endian); they
    are sent in turn. For gRPC a request is a sequence of HTTP/2 frames of one stream, whose number is put in here.
    ANSWERS is a file to write: the last good answer to each of them, in their order and form, to be checked: head and
-   body, or, of gRPC, the message. One connection has one request under way.
+   body, or, of gRPC, the message. One connection has one request under way. JOURNAL is a file to write too: every
+   answer, counted or not, with when its request was due and when it was there, see write_journal.
 
    RATE 0 is a closed loop: each connection sends its next request when it has its last answer. Any other rate is an
    open loop: request i is due at its own time, i / RATE after the start, whatever the server does, and its latency
@@ -79,6 +80,7 @@ static uint64_t latency[OUTCOMES][BUCKETS], service[OUTCOMES][BUCKETS];
 static uint64_t retry_count;
 static double retry_least = 1e18, retry_most, retry_sum;
 static volatile sig_atomic_t told_to_stop;
+static FILE *journal;
 
 static nanos now(void) {
     struct timespec t;
@@ -256,10 +258,20 @@ static void keep_answer(struct message *m, const char *bytes, size_t length) {
     m->answer_length = length;
 }
 
+/* Due and arrival (of the monotonic clock), number of the request, status, length of what follows: the answer. */
+static void write_journal(struct connection *c, nanos moment, int status) {
+    struct { uint64_t due, ended; uint32_t message, status, unused, length; } line = {
+        c->due, moment, (uint32_t)(c->message - messages), (uint32_t)status, 0,
+        (uint32_t)(grpc ? c->said_length : c->held)};
+    fwrite(&line, sizeof line, 1, journal);
+    if (fwrite(grpc ? c->said : c->buffer, 1, line.length, journal) != line.length) fail("the journal");
+}
+
 static void answered(struct connection *c, int status, double retry_after) {
     nanos moment = now();
     c->busy = 0;
     answered_all++;
+    if (journal) write_journal(c, moment, status);
     if (status == 200) {
         if (grpc) keep_answer(c->message, c->said, c->said_length);
         else keep_answer(c->message, c->buffer, c->held);
@@ -492,9 +504,14 @@ static void wait_for_events(int timer, nanos moment, nanos until, int broken) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 11) {
-        fprintf(stderr, "usage: generator PROTOCOL PORT REQUESTS CONNECTIONS WARM SECONDS RATE LATE GRACE ANSWERS\n");
+    if (argc != 11 && argc != 12) {
+        fprintf(stderr, "usage: generator PROTOCOL PORT REQUESTS CONNECTIONS WARM SECONDS RATE LATE GRACE ANSWERS [JOURNAL]\n");
         return 2;
+    }
+    if (argc == 12) {
+        journal = fopen(argv[11], "wb");
+        /* Small pieces: while a large one is written, nothing is sent. */
+        if (!journal || setvbuf(journal, NULL, _IOFBF, 1 << 16) != 0) fail(argv[11]);
     }
     grpc = strcmp(argv[1], "grpc") == 0;
     port = atoi(argv[2]);
@@ -525,6 +542,7 @@ int main(int argc, char **argv) {
         wait_for_events(timer, moment, moment < window_to ? window_to : window_to + grace, broken);
     }
     write_answers(argv[10]);
+    if (journal && fclose(journal) != 0) fail("the journal");
     print_result(window_to, under_way());
     return 0;
 }

@@ -10,7 +10,7 @@ import signal
 import struct
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +114,28 @@ def read(document: bytes, answers: bytes) -> Result:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer: to which message, and when it was due and there, in nanoseconds of ``time.monotonic_ns()``."""
+
+    due: int
+    ended: int
+    message: int
+    status: int
+    content: bytes
+
+
+_LINE = struct.Struct("<QQIIII")
+
+
+def read_journal(journal: Path) -> Iterator[Answered]:
+    """Every answer of a load that kept a journal, in the order in which they came."""
+    with journal.open("rb") as file:
+        while head := file.read(_LINE.size):
+            due, ended, message, status, _, length = _LINE.unpack(head)
+            yield Answered(due, ended, message, status, file.read(length))
+
+
 class Load:
     """A load that runs until its time is over or `stop` is called.
 
@@ -127,6 +149,7 @@ class Load:
         warm: Seconds before that which are not counted.
         grace: Seconds that missing answers get at the end.
         protocol: ``http``, or ``grpc``, whose messages are frames.
+        journal: A file for every answer with its times, for `read_journal`.
     """
 
     def __init__(
@@ -141,12 +164,14 @@ class Load:
         warm: float = 0.5,
         grace: float = 5.0,
         protocol: Literal["http", "grpc"] = "http",
+        journal: Path | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="load-")
         asked, self._answers = Path(self._folder.name, "asked"), Path(self._folder.name, "answers")
         asked.write_bytes(b"".join(struct.pack("<I", len(one)) + one for one in messages))
         numbers = [str(number) for number in (connections, warm, seconds, rate, late, grace)]
         command = [str(generator()), protocol, str(port), str(asked), *numbers, str(self._answers)]
+        command += [] if journal is None else [str(journal)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._patience = warm + seconds + grace + 30
 
