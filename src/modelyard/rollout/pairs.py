@@ -30,7 +30,7 @@ class Evidence:
     least: float
     above: Floats
     below: Floats
-    rows: int = 0
+    rows: float = 0.0
     total: float = 0.0
 
     @property
@@ -66,15 +66,23 @@ def observe(evidence: Evidence, differences: Sequence[float] | Floats) -> Eviden
     Raises:
         InvalidRequest: one is not between `least` and 1.
     """
-    found = np.asarray(differences, dtype=float)
-    if not ((found >= evidence.least) & (found <= 1.0)).all():
+    values, many = np.unique(np.asarray(differences, dtype=float), return_counts=True)
+    return observe_counted(evidence, list(zip(values.tolist(), many.tolist(), strict=True)))
+
+
+def observe_counted(evidence: Evidence, differences: Sequence[tuple[float, float]]) -> Evidence:
+    """Take in each difference as often as it occurred; less than once weighs a row less.
+
+    Raises:
+        InvalidRequest: one is not between `least` and 1.
+    """
+    if not all(evidence.least <= value <= 1.0 for value, _ in differences):
         raise InvalidRequest(f"differences of rows lie between {evidence.least:g} and 1")
-    values, many = np.unique(found, return_counts=True)
     above, below = evidence.above, evidence.below
     margins = evidence.margins
-    for value, times in zip(values.tolist(), many.tolist(), strict=True):
+    for value, times in differences:
         above = above + times * betting.gains(value, margins, np.minimum(evidence.least, margins - _CLOSEST))
         below = below + times * betting.gains(-value, -margins, -1.0)
-    return replace(
-        evidence, above=above, below=below, rows=evidence.rows + len(found), total=evidence.total + float(found.sum())
-    )
+    rows = evidence.rows + sum(times for _, times in differences)
+    total = evidence.total + sum(value * times for value, times in differences)
+    return replace(evidence, above=above, below=below, rows=rows, total=total)

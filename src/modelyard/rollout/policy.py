@@ -35,6 +35,8 @@ class Rule(msgspec.Struct, frozen=True):
     metric: str
     margin: float
     weight: float = 1.0
+    objective_ms: float = 100.0
+    """Of ``slow``: answers later than this count."""
 
 
 RULES = (

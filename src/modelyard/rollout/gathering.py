@@ -1,0 +1,343 @@
+# Names and texts in this SQL are quoted; what users write is no part of it.
+# ruff: noqa: S608
+"""What the records have of a rollout since the last look: counts of both versions, or pairs where one is a shadow.
+
+A call belongs to the stretch of time in which its answer was ready, a label to that in which it came first. So every
+call and every labelled row is counted once, whatever the stretches are, as long as they follow one another.
+
+Rows of one call hang together. So one row of a call of n weighs 1/n, which leaves a call one bet, as wealth is then
+multiplied by the geometric mean of what bets on its rows would have won, and that is at most their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from modelyard.domain.desired import CANDIDATE
+from modelyard.domain.names import Ref
+from modelyard.monitoring.performance.task import Aim, Task
+from modelyard.records.label_views import key_expression
+from modelyard.records.sqltext import literal, pointer
+from modelyard.rollout.policy import Policy, Rule
+
+LAG = timedelta(seconds=2)
+"""A look goes up to so long before now: what has ended by then is in the records."""
+
+LONGEST = timedelta(minutes=2)
+"""Calls that took longer are not found any more."""
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is compared: two versions (as in ``flights-delay@4``) of a deployment, since `began` (UTC).
+
+    `task` says what their answers are, for labels; None where labels say nothing.
+    """
+
+    deployment: str
+    baseline: str
+    candidate: str
+    began: datetime
+    task: Task | None = None
+
+
+class Divided(msgspec.Struct, frozen=True, array_like=True):
+    """Calls of both versions, and how many of them were bad; parts of calls where some rows of one are."""
+
+    baseline: float = 0.0
+    baseline_bad: float = 0.0
+    candidate: float = 0.0
+    candidate_bad: float = 0.0
+
+
+class Paired(msgspec.Struct, frozen=True, array_like=True):
+    """How much worse the candidate was on the same rows: ``(difference, how many)``, and the sums for both versions.
+
+    `least` are the differences as good for the candidate as they can have been, where it was not asked for the same as
+    the baseline because that had failed; evidence of harm rests on them, evidence of safety on `differences`.
+    """
+
+    differences: tuple[tuple[float, float], ...] = ()
+    least: tuple[tuple[float, float], ...] = ()
+    sums: Divided = Divided()
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What came in a stretch of time, by metric. `broken` says of which nothing could be known, and why."""
+
+    since: datetime
+    until: datetime
+    divided: Mapping[str, Divided] = {}
+    paired: Mapping[str, Paired] = {}
+    broken: Mapping[str, str] = {}
+
+
+class Recent(Protocol):
+    """Gives recent records, as `modelyard.records.recent.RecentRecords` does."""
+
+    def calls(self, deployments: Sequence[str], since: datetime, columns: Sequence[str] = ...) -> Any:
+        """The rows of calls that arrived from a moment on."""
+        ...
+
+    def labels(self, since: datetime, columns: Sequence[str] = ...) -> Any:
+        """All labels that were received from a moment on."""
+        ...
+
+    def query(self, sql: str, tables: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What a SELECT over some tables gives."""
+        ...
+
+
+_COLUMNS = ("prediction_id", "request_id", "row", "deployment", "model", "version", "time", "latency_ms")
+_ROWS = (*_COLUMNS, "outcome", "outputs", "segment", "position")
+
+_FINISH = "time + to_microseconds(CAST(round(latency_ms * 1000) AS BIGINT))"
+"""When the answer was ready."""
+
+_BOTH = "b.finish + to_microseconds(CAST(round(coalesce(c.latency_ms, 0) * 1000) AS BIGINT))"
+"""When a shadow's was: it begins once the baseline has answered, and says that the call arrived when it did."""
+
+
+def gather(records: Recent, subject: Subject, since: datetime, until: datetime, share: float, policy: Policy) -> Batch:
+    """Count what ended, or was labelled, from `since` to before `until` (UTC), while the candidate had that `share`.
+
+    With a share of 0 it is a shadow, which is compared on the same rows; with 1 there is nothing to compare with.
+
+    Raises:
+        Unavailable, Failed: the records cannot be reached or read.
+    """
+    stretch = _Stretch(records, subject, since, until, {rule.metric: rule for rule in policy.rules})
+    if share <= 0.0:
+        return Batch(since=since, until=until, paired=stretch.paired())
+    return Batch(since=since, until=until, divided=stretch.divided())
+
+
+class _Stretch:
+    """The records of one stretch of time."""
+
+    def __init__(
+        self, records: Recent, subject: Subject, since: datetime, until: datetime, rules: Mapping[str, Rule]
+    ) -> None:
+        self._records, self._subject, self._since, self._until = records, subject, since, until
+        self._rules = rules
+        self._names = [subject.deployment, subject.deployment + CANDIDATE]
+        slow = rules.get("slow")
+        self._bad = {
+            "errors": ("outcome <> 'refused'", "outcome IN ('failed', 'unavailable')"),
+            "refusals": ("true", "outcome = 'refused'"),
+            "slow": ("outcome <> 'refused'", f"latency_ms > {100.0 if slow is None else slow.objective_ms!r}"),
+        }
+        self._of_rows = {"unusable": _UNUSABLE}
+
+    def divided(self) -> dict[str, Divided]:
+        """Counts of both versions."""
+        calls = self._calls([self._names[0]])
+        found = self._by_call(calls) | self._by_row(calls)
+        wrong = self._labelled(self._names[:1], _DIVIDED_LABELS)
+        return found | ({"wrong": _divided(wrong, "wrong")} if wrong else {})
+
+    def paired(self) -> dict[str, Paired]:
+        """Differences on the same rows."""
+        return self._pairs(self._calls(self._names)) | self._labelled_pairs()
+
+    def _calls(self, names: Sequence[str]) -> Any:
+        return self._records.calls(names, self._since - LONGEST, _ROWS)
+
+    def _by_call(self, calls: Any) -> dict[str, Divided]:
+        counts = ", ".join(
+            f"count(*) FILTER ({of}) AS {name}_all, count(*) FILTER ({of} AND {bad}) AS {name}_bad"
+            for name, (of, bad) in self._bad.items()
+        )
+        sql = f"""
+            SELECT {self._is_candidate()} AS candidate, {counts} FROM calls
+            WHERE coalesce("row", 0) = 0 AND {self._within(_FINISH)} AND {self._either()} GROUP BY ALL"""
+        rows = self._records.query(sql, {"calls": calls})
+        return {name: _divided(rows, name) for name in self._bad}
+
+    def _by_row(self, calls: Any) -> dict[str, Divided]:
+        each = ", ".join(f"avg(CAST({bad} AS DOUBLE)) AS {name}" for name, bad in self._of_rows.items())
+        sums = ", ".join(f"count(*) AS {name}_all, sum({name}) AS {name}_bad" for name in self._of_rows)
+        sql = f"""
+            WITH each AS (
+                SELECT any_value({self._is_candidate()}) AS candidate, {each} FROM calls
+                WHERE outcome = 'ok' AND "row" IS NOT NULL AND {self._within(_FINISH)} AND {self._either()}
+                GROUP BY segment, position)
+            SELECT candidate, {sums} FROM each GROUP BY ALL"""
+        rows = self._records.query(sql, {"calls": calls})
+        return {name: _divided(rows, name) for name in self._of_rows}
+
+    def _pairs(self, calls: Any) -> dict[str, Paired]:
+        live, shadow = map(literal, self._names)
+        marks = ", ".join(f"CAST({of} AND {bad} AS INTEGER) AS {name}" for name, (of, bad) in self._bad.items())
+        columns = ", ".join(f"c.{name} AS {name}_c, b.{name} AS {name}_b" for name in self._bad)
+        sql = f"""
+            WITH calls_ AS (
+                SELECT deployment, request_id, outcome, {_FINISH} AS finish, latency_ms, {marks} FROM calls
+                WHERE coalesce("row", 0) = 0
+                QUALIFY row_number() OVER (PARTITION BY deployment, request_id ORDER BY segment, position) = 1)
+            SELECT c.request_id IS NULL AS alone, {columns}, count(*) AS many
+            FROM (SELECT * FROM calls_ WHERE deployment = {live}) AS b
+            LEFT JOIN (SELECT * FROM calls_ WHERE deployment = {shadow}) AS c USING (request_id)
+            WHERE {self._within(_BOTH)} AND (c.request_id IS NOT NULL OR b.outcome <> 'ok')
+            GROUP BY ALL ORDER BY ALL"""
+        rows = self._records.query(sql, {"calls": calls})
+        return {name: _paired(rows, name) for name in self._bad} | self._pairs_of_rows(calls)
+
+    def _pairs_of_rows(self, calls: Any) -> dict[str, Paired]:
+        live, shadow = map(literal, self._names)
+        marks = ", ".join(f"CAST({bad} AS INTEGER) AS {name}" for name, bad in self._of_rows.items())
+        columns = ", ".join(f"c.{name} AS {name}_c, b.{name} AS {name}_b" for name in self._of_rows)
+        sql = f"""
+            WITH rows_ AS (
+                SELECT deployment, prediction_id, "row", {_FINISH} AS finish, latency_ms, {marks},
+                       1.0 / count(*) OVER (PARTITION BY segment, position) AS weight FROM calls
+                WHERE outcome = 'ok' AND "row" IS NOT NULL
+                QUALIFY row_number() OVER (
+                    PARTITION BY deployment, prediction_id, "row" ORDER BY segment, position) = 1)
+            SELECT false AS alone, {columns}, sum(b.weight) AS many
+            FROM (SELECT * FROM rows_ WHERE deployment = {live}) AS b
+            JOIN (SELECT * FROM rows_ WHERE deployment = {shadow}) AS c USING (prediction_id, "row")
+            WHERE {self._within(_BOTH)} GROUP BY ALL ORDER BY ALL"""
+        rows = self._records.query(sql, {"calls": calls})
+        return {name: _paired(rows, name) for name in self._of_rows}
+
+    # Labels.
+
+    def _labelled_pairs(self) -> dict[str, Paired]:
+        rows = self._labelled(self._names, _PAIRED_LABELS)
+        return {"wrong": _paired(rows, "wrong")} if rows else {}
+
+    def _labelled(self, names: Sequence[str], counting: str) -> list[dict[str, Any]]:
+        """What `counting` makes of the rows whose first label came in this stretch."""
+        task = self._subject.task
+        if task is None or task.aim is Aim.REGRESSION or not task.answer:
+            return []
+        labels = self._records.labels(self._since)
+        labels = labels.filter(_arrived_before(labels, self._until))
+        if not labels.num_rows:
+            return []
+        known = self._records.labels(self._subject.began, ("prediction_id", "deployment", "key", "time"))
+        keys = self._key_columns(labels)
+        columns = (*_ROWS, "inputs") if keys else _ROWS
+        tables = {
+            "labels": labels,
+            "known": known,
+            "calls": self._records.calls(names, self._subject.began, columns),
+        }
+        live, shadow = map(literal, self._names)
+        sql = f"""
+            WITH {_first_labels(self._moment(self._since))},
+            rows_ AS (
+                SELECT *, {_FINISH} AS finish, 1.0 / count(*) OVER (PARTITION BY segment, position) AS weight
+                FROM calls WHERE outcome = 'ok' AND "row" IS NOT NULL),
+            named AS ({_named_rows(self._subject.deployment, keys)}),
+            judged AS (
+                SELECT * EXCLUDE (label), CAST({_wrong(task)} AS INTEGER) AS wrong, {self._is_candidate()} AS candidate
+                FROM named WHERE finish < {self._moment(self._until)}
+                QUALIFY row_number() OVER (PARTITION BY segment, position, "row") = 1)
+            {counting.format(live=live, shadow=shadow, either=self._either())}"""
+        return self._records.query(sql, tables)
+
+    def _key_columns(self, labels: Any) -> list[tuple[str, ...]]:
+        sql = f"""
+            SELECT DISTINCT json_keys(key) AS columns FROM labels
+            WHERE key <> '' AND deployment = {literal(self._subject.deployment)} ORDER BY ALL"""
+        return [tuple(row["columns"]) for row in self._records.query(sql, {"labels": labels})]
+
+    # Conditions.
+
+    def _within(self, moment: str) -> str:
+        return f"{moment} >= {self._moment(self._since)} AND {moment} < {self._moment(self._until)}"
+
+    def _moment(self, moment: datetime) -> str:
+        return f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S.%f}'"
+
+    def _is_candidate(self) -> str:
+        return _is(self._subject.candidate)
+
+    def _either(self) -> str:
+        return f"({_is(self._subject.baseline)} OR {_is(self._subject.candidate)})"
+
+
+_UNUSABLE = r"""coalesce(regexp_replace(outputs, '"(\\.|[^"\\])*"', '', 'g') LIKE '%null%', true)"""
+"""Whether something in an answer is missing, NaN or infinite, which all are ``null`` in the records; texts apart."""
+
+_DIVIDED_LABELS = """
+    SELECT candidate, sum(weight) AS wrong_all, sum(weight * wrong) AS wrong_bad FROM judged WHERE {either}
+    GROUP BY ALL"""
+
+_PAIRED_LABELS = """
+    SELECT false AS alone, c.wrong AS wrong_c, b.wrong AS wrong_b, sum(b.weight) AS many
+    FROM (SELECT * FROM judged WHERE deployment = {live}) AS b
+    JOIN (SELECT * FROM judged WHERE deployment = {shadow}) AS c USING (prediction_id, "row")
+    GROUP BY ALL ORDER BY ALL"""
+
+
+def _first_labels(since: str) -> str:
+    """Labels of rows that had none before."""
+    return f"""
+        first AS (
+            SELECT prediction_id, deployment, key,
+                   arg_max(value, (coalesce(known_at, time), received_ns, position)) AS label
+            FROM labels WHERE value IS NOT NULL GROUP BY ALL),
+        fresh AS (
+            FROM first ANTI JOIN (FROM known WHERE time < {since}) AS before USING (prediction_id, deployment, key))"""
+
+
+def _named_rows(deployment: str, keys: Sequence[tuple[str, ...]]) -> str:
+    """Rows with their labels, by id and by each kind of key."""
+    found = ["SELECT rows_.*, label FROM rows_ JOIN (FROM fresh WHERE key = '') AS l USING (prediction_id)"]
+    for columns in keys:
+        names = ", ".join(map(literal, columns))
+        mine = f"deployment = {literal(deployment)} AND json_keys(key) = [{names}]"
+        labels = f"SELECT {key_expression('key', columns)} AS named, label FROM fresh WHERE key <> '' AND {mine}"
+        rows = f"SELECT *, {key_expression('inputs', columns)} AS named FROM rows_"
+        found.append(f"SELECT r.* EXCLUDE (named), label FROM ({rows}) AS r JOIN ({labels}) AS k USING (named)")
+    return " UNION ALL ".join(found)
+
+
+def _wrong(task: Task) -> str:
+    """Whether the answered class is another than the label; numbers are compared as such."""
+    said = f"json_extract_string(outputs, {literal(pointer([task.answer]))})"
+    return f"NOT coalesce(coalesce(TRY_CAST({said} AS DOUBLE) = TRY_CAST(label AS DOUBLE), {said} = label), false)"
+
+
+def _arrived_before(labels: Any, until: datetime) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.less(labels["time"], pa.scalar(until.replace(tzinfo=None), pa.timestamp("us")))
+
+
+def _divided(rows: Sequence[Mapping[str, Any]], name: str) -> Divided:
+    sides = {
+        bool(row["candidate"]): (float(row[f"{name}_all"] or 0.0), float(row[f"{name}_bad"] or 0.0)) for row in rows
+    }
+    return Divided(*sides.get(False, (0.0, 0.0)), *sides.get(True, (0.0, 0.0)))
+
+
+def _paired(rows: Sequence[Mapping[str, Any]], name: str) -> Paired:
+    """Of calls that the candidate was not asked for nothing is known but that it cannot have done worse."""
+    differences: dict[float, float] = {}
+    least: dict[float, float] = {}
+    asked = baseline = candidate = 0.0
+    for row in rows:
+        many, before = float(row["many"]), float(row[f"{name}_b"])
+        if row["alone"]:
+            differences[0.0] = differences.get(0.0, 0.0) + many
+            least[-before] = least.get(-before, 0.0) + many
+            continue
+        after = float(row[f"{name}_c"])
+        for known in (differences, least):
+            known[after - before] = known.get(after - before, 0.0) + many
+        asked, baseline, candidate = asked + many, baseline + many * before, candidate + many * after
+    sums = Divided(asked, baseline, asked, candidate)
+    return Paired(tuple(sorted(differences.items())), tuple(sorted(least.items())), sums)
+
+
+def _is(which: str) -> str:
+    ref = Ref.parse(which)
+    return f"(model = {literal(ref.model)} AND version = {ref.version})"

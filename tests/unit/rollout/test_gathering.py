@@ -1,0 +1,197 @@
+"""What records say of a rollout from look to look, against counts made by hand of the same calls."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelyard.domain.records import Label, PredictionRecord
+from modelyard.monitoring.performance.task import Aim, Task
+from modelyard.records.log import LabelLog, PredictionLog
+from modelyard.records.recent import RecentRecords
+from modelyard.records.shipping import record_shipments, ship
+from modelyard.rollout.gathering import Batch, Divided, Subject, gather
+from modelyard.rollout.policy import Policy, Rule
+
+BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
+TASK = Task(aim=Aim.BINARY, answer="predict", classes=(0, 1))
+SUBJECT = Subject(deployment="live", baseline="toy@1", candidate="toy@2", began=BEGAN, task=TASK)
+POLICY = Policy(rules=(Rule("errors", 0.01), Rule("slow", 0.02, objective_ms=50.0)))
+
+
+def at(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+def nanoseconds(seconds: float) -> int:
+    return int(BEGAN.timestamp()) * 1_000_000_000 + int(seconds * 1e9)
+
+
+def record(
+    name: str,
+    seconds: float,
+    version: int,
+    answers: list[object] | int = 200,
+    *,
+    ms: float = 1.0,
+    deployment: str = "live",
+) -> PredictionRecord:
+    """A call that was answered with these classes, or with that status."""
+    said = answers if isinstance(answers, list) else []
+    status = answers if isinstance(answers, int) else 200
+    lines = ",".join(f'{{"predict":{"null" if one is None else one}}}' for one in said)
+    inputs = ",".join(f'{{"x":{number}}}' for number in range(len(said)))
+    outcome = "ok" if said else ("refused" if status == 400 else "failed")
+    return PredictionRecord(
+        name,
+        deployment,
+        "toy",
+        version,
+        "d",
+        nanoseconds(seconds),
+        int(ms * 1e6),
+        status,
+        outcome,  # type: ignore[arg-type]
+        "rows",
+        len(said),
+        b'{"rows":[%s]}' % inputs.encode(),
+        b'{"rows":[%s]}' % lines.encode() if said else b"{}",
+    )
+
+
+@dataclass
+class Written:
+    """Records in a folder, and what somebody who looks is given."""
+
+    folder: Path
+    log: PredictionLog = field(init=False)
+    labels: LabelLog = field(init=False)
+    recent: RecentRecords = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log, self.labels = PredictionLog(self.folder), LabelLog(self.folder)
+        self.recent = RecentRecords(self.folder)
+
+    def look(self, since: float, until: float, share: float = 0.3, policy: Policy = POLICY) -> Batch:
+        return gather(self.recent, SUBJECT, at(since), at(until), share, policy)
+
+    def ship(self) -> None:
+        for shipment in record_shipments(self.folder):
+            ship(self.folder, shipment)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    return Written(tmp_path)
+
+
+def total(found: list[Divided]) -> list[float]:
+    each = [(one.baseline, one.baseline_bad, one.candidate, one.candidate_bad) for one in found]
+    sums: list[float] = np.sum(each, axis=0).tolist()
+    return sums
+
+
+def test_every_call_counts_once_whatever_the_looks_are(written: Written) -> None:
+    """Calls are written while somebody looks, and are shipped in between; slow ones count where they end."""
+    draw, expected = np.random.default_rng(4), Counter[str]()
+    looks, records = [0.0, 3.0, 3.5, 20.0, 21.0, 60.0], []
+    for number in range(600):
+        version, kind = int(draw.integers(1, 3)), draw.random()
+        ms = float(draw.choice([1.0, 60.0, 4000.0]))
+        status = 500 if kind < 0.1 else 400 if kind < 0.2 else None
+        said: list[object] = [1] if draw.random() < 0.9 else [None, 1]
+        records.append(record(f"p{number}", draw.random() * 50, version, status or said, ms=ms))
+        side = "candidate" if version == 2 else "baseline"
+        expected[f"calls {side}"] += 1
+        expected[f"refused {side}"] += status == 400
+        expected[f"errors {side}"] += status == 500
+        expected[f"slow {side}"] += status != 400 and ms > 50
+        expected[f"answered {side}"] += status is None
+        expected[f"unusable {side}"] += 0 if status else 0.5 * (len(said) - 1)
+    records.sort(key=lambda one: one.received_ns + one.latency_ns)
+    batches, before = [], 0
+    for since, until in itertools.pairwise(looks):
+        ended = sum(one.received_ns + one.latency_ns < nanoseconds(until) for one in records)
+        written.log.append_all(records[before:ended])
+        before = ended
+        if until in (3.5, 21.0):
+            written.ship()
+        batches.append(written.look(since, until))
+    names = {"errors": ("calls", "refused", "errors"), "slow": ("calls", "refused", "slow")}
+    for metric, (whole, less, bad) in names.items():
+        found = total([each.divided[metric] for each in batches])
+        wanted = [
+            number
+            for side in ("baseline", "candidate")
+            for number in (expected[f"{whole} {side}"] - expected[f"{less} {side}"], expected[f"{bad} {side}"])
+        ]
+        assert found == wanted, metric
+    refusals = total([each.divided["refusals"] for each in batches])
+    assert refusals == [
+        expected["calls baseline"], expected["refused baseline"],
+        expected["calls candidate"], expected["refused candidate"],
+    ]  # fmt: skip
+    unusable = total([each.divided["unusable"] for each in batches])
+    assert unusable == [
+        expected["answered baseline"], expected["unusable baseline"],
+        expected["answered candidate"], expected["unusable candidate"],
+    ]  # fmt: skip
+
+
+def test_other_versions_and_deployments_do_not_count(written: Written) -> None:
+    written.log.append_all([record("a", 1, 1, [1]), record("b", 1, 3, [1]), record("c", 1, 2, [1], deployment="other")])
+    assert written.look(0, 10).divided["errors"] == Divided(1.0, 0.0, 0.0, 0.0)
+
+
+def test_a_row_is_judged_once_when_its_first_label_comes(written: Written) -> None:
+    written.log.append_all(
+        [record("a", 1, 1, [1]), record("b", 2, 2, [1]), record("c", 3, 2, [0, 1]), record("d", 4, 1, 500)]
+    )
+    assert "wrong" not in written.look(0, 10).divided
+    written.ship()
+    for name, value, when in (("a", 1, 11), ("b", 0, 12), ("c-0", 0, 13), ("d", 1, 13), ("unknown", 1, 13)):
+        written.labels.append(Label(name, value, nanoseconds(when)))
+    assert written.look(10, 20).divided["wrong"] == Divided(1.0, 0.0, 1.5, 1.0)
+    written.labels.append(Label("a", 0, nanoseconds(21)))
+    written.labels.append(Label("c-1", "0.0", nanoseconds(22)))
+    written.ship()
+    assert written.look(20, 30).divided["wrong"] == Divided(0.0, 0.0, 0.5, 0.5)
+
+
+def test_labels_by_key_find_their_rows(written: Written) -> None:
+    written.log.append_all([record("a", 1, 1, [1, 0]), record("b", 2, 2, [1])])
+    written.labels.append(Label("", 1, nanoseconds(11), "", "live", '{"x":"0"}', known_ns=5))
+    written.labels.append(Label("", 1, nanoseconds(11), "", "other", '{"x":"1"}'))
+    assert written.look(10, 20).divided["wrong"] == Divided(0.5, 0.0, 1.0, 0.0)
+
+
+def test_a_shadow_is_compared_on_the_same_rows(written: Written) -> None:
+    live = [record("a", 1, 1, [1]), record("b", 2, 1, [0, 1]), record("c", 3, 1, 500), record("d", 4, 1, [1])]
+    shadow = [
+        record("a", 1, 2, [None], deployment="live.candidate"),
+        record("b", 2, 2, [0, 0], ms=200.0, deployment="live.candidate"),
+        record("d", 4, 2, 500, deployment="live.candidate"),
+    ]
+    written.log.append_all([*live, *shadow])
+    found = written.look(0, 10, share=0.0)
+    assert not found.divided
+    errors = found.paired["errors"]
+    assert (errors.differences, errors.least) == (((0.0, 3.0), (1.0, 1.0)), ((-1.0, 1.0), (0.0, 2.0), (1.0, 1.0)))
+    assert errors.sums == Divided(3.0, 0.0, 3.0, 1.0)
+    assert found.paired["slow"].sums == Divided(3.0, 0.0, 3.0, 1.0)
+    assert found.paired["unusable"].differences == ((0.0, 1.0), (1.0, 1.0))
+    written.labels.append(Label("b-1", 1, nanoseconds(11)))
+    written.labels.append(Label("b-0", 1, nanoseconds(11)))
+    assert written.look(10, 20, share=0.0).paired["wrong"].differences == ((0.0, 0.5), (1.0, 0.5))
+
+
+def test_without_records_there_is_nothing(written: Written) -> None:
+    assert written.look(0, 10).divided["errors"] == Divided()
+    assert not written.look(0, 10, share=0.0).paired["errors"].differences
+    assert not written.look(0, 10).broken
