@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from modelyard.domain.records import Label, PredictionRecord
 from modelyard.records.delta import TablesRoot
 from modelyard.records.log import LabelLog, PredictionLog
+from modelyard.records.query import query
 from modelyard.records.recent import RecentRecords
 from modelyard.records.shipping import record_shipments, remove_shipped, ship
 from modelyard.records.upkeep import compact
@@ -107,3 +108,16 @@ def test_labels_come_in_the_order_of_receipt(tmp_path: Path) -> None:
         ("a", "0"),
         ("b", "0"),
     ]
+
+
+def test_questions_about_a_time_are_answered_of_what_is_shipped_too(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path)
+    log.append_all([record(number, float(number)) for number in range(120)])
+    ship(tmp_path, record_shipments(tmp_path)[0])
+    log.append(record(120, 120.0))
+    asked = "SELECT count(*) AS n, min(time) AS first FROM {} WHERE time >= TIMESTAMP '2026-03-02' AND version = 1"
+    for table in ("predictions", "live", "joined"):
+        (found,) = query(tmp_path, asked.format(table)).to_pylist()
+        assert found == {"n": 61, "first": datetime(2026, 3, 2)}
+    labelled = "SELECT count(*) AS n FROM labels WHERE time > TIMESTAMP '2026-03-02' OR known_at IS NULL"
+    assert query(tmp_path, labelled).to_pylist() == [{"n": 0}]
