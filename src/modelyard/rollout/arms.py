@@ -177,13 +177,19 @@ def observe(evidence: Evidence, counts: Counts, share: Floats | float, grouped: 
     """
     share = np.asarray(share, dtype=float)
     _check(counts, share)
-    bets = evidence.bets
-    if bets is None or (bets.share is not share and not np.array_equal(bets.share, share)):
-        bets = _bets(evidence.margins, evidence.rate, share)
+    bets = bets_of(evidence, share)
     many = np.stack([each / grouped for each in counts.outcomes])
     above = evidence.above + np.einsum("osm...,o...->sm...", bets.above, many)
     below = evidence.below + np.einsum("osm...,o...->sm...", bets.below, many)
     return _renewed(replace(evidence, above=above, below=below, seen=evidence.seen + counts, bets=bets))
+
+
+def bets_of(evidence: Evidence, share: Floats | float) -> Bets:
+    """What is bet on the next calls, which go to the candidate with probability `share`."""
+    share, kept = np.asarray(share, dtype=float), evidence.bets
+    if kept is not None and (kept.share is share or np.array_equal(kept.share, share)):
+        return kept
+    return _bets(evidence.margins, evidence.rate, share)
 
 
 def _bets(margins: Floats, rate: Floats, share: Floats) -> Bets:

@@ -38,6 +38,8 @@ class Measured(msgspec.Struct, frozen=True):
     safety: float = 0.0
     broken: str = ""
     """Why it could not be measured; empty when it could."""
+    seen: float = 0.0
+    """How many calls or rows of both versions it rests on."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -35,6 +35,9 @@ MOST = 0.5
 OF_ANSWERS = frozenset({"unusable", "wrong", "loss", "answers", "different"})
 """Metrics of what is answered, rather than of how: the same in the shadow and for callers."""
 
+OF_LABELS = frozenset({"wrong", "loss"})
+"""Metrics that only labelled rows say something of."""
+
 
 class DividedEvidence(msgspec.Struct, frozen=True):
     """`arms.Evidence` as it is stored: numbers of eight bytes, by gambler and margin."""
@@ -116,7 +119,8 @@ def measured(evidence: Evidence, policy: Policy, step: int) -> tuple[Measured, .
 
 def _measured(evidence: Evidence, policy: Policy, rule: Rule, step: int) -> Measured:
     if rule.metric in evidence.broken:
-        return Measured(rule.metric, broken=evidence.broken[rule.metric])
+        seen = sum(each.baseline + each.candidate for each in _seen(evidence, rule.metric))
+        return Measured(rule.metric, broken=evidence.broken[rule.metric], seen=seen)
     least = tolerated(policy, rule, step)
     divided, paired = divided_of(evidence, rule.metric), paired_of(evidence, rule.metric)
     counted = [each for each in (divided, paired) if each is not None]
@@ -125,7 +129,12 @@ def _measured(evidence: Evidence, policy: Policy, rule: Rule, step: int) -> Meas
     if paired is not None and not in_shadow and rule.metric not in OF_ANSWERS:
         counted = [each for each in counted if each is not paired]
     safety = [_at(each.margins, least, each.safety) for each in counted]
-    return Measured(rule.metric, harm=_mean(harm), safety=_mean(safety))
+    seen = sum(each.baseline + each.candidate for each in _seen(evidence, rule.metric))
+    return Measured(rule.metric, harm=_mean(harm), safety=_mean(safety), seen=seen)
+
+
+def _seen(evidence: Evidence, metric: str) -> list[Divided]:
+    return [kept[metric].seen for kept in (evidence.divided, evidence.paired) if metric in kept]
 
 
 def divided_of(evidence: Evidence, metric: str) -> arms.Evidence | None:
