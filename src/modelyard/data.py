@@ -51,6 +51,7 @@ __all__ = [
     "snapshot",
     "snapshot_delta",
     "snapshot_query",
+    "snapshot_table",
     "verify",
     "versions",
 ]
@@ -192,6 +193,47 @@ def snapshot_delta(
         files, number = pinned(path, version, Path(folder))
         origin = {"kind": "delta", "table": str(path), "version": number}
         return _taken(datasets, place, files, _Wanted(name, origin, note, key, made_from, profile), tell)
+
+
+def snapshot_table(
+    table: Any,
+    name: str,
+    *,
+    file: str = "",
+    origin: Mapping[str, Any] | None = None,
+    note: str = "",
+    key: Sequence[str] = (),
+    made_from: Sequence[str] = (),
+    profile: bool = True,
+    home: str | Path | Home | None = None,
+) -> Snapshot:
+    """Make a `pyarrow.Table` the next version of the dataset `name`, as one Parquet file, ``<name>.parquet``.
+
+    The same rows in the same order give the version that there is.
+
+    Args:
+        table: The rows.
+        name: See `snapshot`, as for all that follows.
+        file: What the file is called.
+        origin: Where the rows came from, kept with the version: a ``kind`` and what belongs to it.
+        note: A line to keep.
+        key: Columns that tell rows apart.
+        made_from: Versions of data that it was made from.
+        profile: Describe the rows.
+        home: Where the registry is.
+
+    Raises:
+        InvalidRequest: the name cannot be one.
+        Failed: there is no room.
+    """
+    import pyarrow.parquet as pq
+
+    check_name(name, "dataset")
+    called = Path(file or f"{name}.parquet").name
+    with _opened(home) as (place, datasets), TemporaryDirectory(dir=place.cache, prefix="table-") as folder:
+        pq.write_table(table, Path(folder) / called, compression="zstd")
+        wanted = _Wanted(name, dict(origin or {"kind": "table"}), note, key, made_from, profile)
+        return _taken(datasets, place, find([folder]), wanted, silent)
 
 
 def checkout(

@@ -158,6 +158,8 @@ class ActiveRun:
     def data(self, ref: str) -> Path:
         """The files of a dataset version, in a folder that lasts as long as the run.
 
+        Without a number it is the version that the run was said to read (``--data flights@2``), else the newest one.
+
         Raises:
             DatasetNotFound, VersionNotFound: there is no such version.
             DataDamaged: its content is not what was stored.
@@ -251,7 +253,8 @@ def _checked_out(folder: RunFolder, ref: str) -> Path:
     from modelyard.runs.yard import opened
 
     with opened(folder.home) as yard:
-        version = yard.datasets.version(ref)
+        declared = (each for each in folder.begun().data.declared if each.partition("@")[0] == ref)
+        version = yard.datasets.version(next(declared, ref))
         place = folder.path / "data" / version.dataset / str(version.number)
         if not place.exists():
             check_out(yard.datasets.tree(version.ref), place, yard.datasets.store)

@@ -66,6 +66,8 @@ def origin(known: dict[str, Any]) -> str:
         return f"query on {known.get('database')}: {' '.join(str(known.get('query')).split())}"
     if kind == "delta":
         return f"Delta table {known.get('table')}, version {known.get('version')}"
+    if kind == "records":
+        return f"records of {known.get('deployment')} with their labels, before {known.get('until')}"
     return ""
 
 

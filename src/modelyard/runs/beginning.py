@@ -19,14 +19,19 @@ from modelyard.runs.yard import Yard, opened
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Where a program is repeated, rather than run here and as it is. It gets a process group of its own.
+    """Where and within which limits a program runs, in a process group of its own, rather than here and without any.
 
-    `folder` is nobody's repository; `environ` are all of its environment variables; `seconds` is how long it may take.
+    `folder` is nobody's repository where the program is only repeated (`is_repeat`); else it is looked at as that of
+    any run is. `environ` are all of its environment variables. It may take so many `seconds`, and `memory` of so many
+    bytes, with all the processes that it starts; it runs with this much `nice`, and ends with the process that records.
     """
 
     folder: Path
     environ: Mapping[str, str]
     seconds: float | None = None
+    memory: int | None = None
+    nice: int = 0
+    is_repeat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,8 @@ def begin(home: Home, asked: Asked) -> RunFolder:
         declared = declare(yard, asked.data)
         within = asked.within
         here = Path.cwd() if within is None else within.folder
-        kept = repository.look(here, besides=yard.home.path) if within is None else repository.NOTHING
+        is_repeat = within is not None and within.is_repeat
+        kept = repository.NOTHING if is_repeat else repository.look(here, besides=yard.home.path)
         now = datetime.now(UTC)
         run = Run(
             id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",

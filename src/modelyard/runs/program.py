@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
@@ -19,13 +19,11 @@ from modelyard.home import Home
 from modelyard.runs import machine
 from modelyard.runs.beginning import Asked, Within, begin
 from modelyard.runs.folder import VARIABLE, RunFolder
+from modelyard.runs.limits import Watchdog, stand_back
 from modelyard.runs.output import Output
 from modelyard.runs.shipping import end
 
 _INSIDE = Path(__file__).parent / "inside"
-_GRACE = 5.0
-"""Seconds in which a program that is asked to end may do so by itself."""
-
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -75,7 +73,7 @@ def train(
         tags: Texts to search by.
         note: A line to keep.
         home: Where the registry is; see `Home.locate`.
-        within: Where and how it is repeated; without, it runs here and as it is.
+        within: Where it runs and within which limits; without, it runs here and as it is.
         alongside: What else the program may log to.
 
     Raises:
@@ -95,15 +93,20 @@ def train(
         raise InvalidRequest(f"{command[0]} cannot be started: {error.strerror}") from error
     folder.put("process.json", machine.process(child.pid))
     outputs = [Output(folder.files / "output" / f"{each}.txt") for each in ("stdout", "stderr")]
-    if within is None:
+    limits = None if within is None else Watchdog(child, within.seconds, within.memory)
+    if limits is None:
         with _signals_forwarded(child):
             code = _waited(child, outputs, streams)
     else:
-        code = _waited_in_group(child, outputs, streams, within.seconds)
+        with limits:
+            code = _waited(child, outputs, streams)
     seconds = time.monotonic() - clock
     for each in alongside:
         each.collect(folder)
-    record = end(folder, _outcome(code, outputs[1]), seconds, pid=child.pid)
+    outcome = _outcome(code, outputs[1])
+    if limits is not None and limits.reason:
+        outcome = replace(outcome, state="killed", error=limits.reason)
+    record = end(folder, outcome, seconds, pid=child.pid)
     return Done(folder.path.name, 128 - code if code < 0 else code, record)
 
 
@@ -137,31 +140,8 @@ def _start(
         env=environment,
         cwd=None if within is None else within.folder,
         start_new_session=within is not None,
+        preexec_fn=None if within is None or within.is_repeat else stand_back(within.nice),
     )
-
-
-def _waited_in_group(
-    child: subprocess.Popen[bytes], outputs: Sequence[Output], streams: Sequence[BinaryIO], seconds: float | None
-) -> int:
-    """Wait at most so long, then end the program and all that it started; likewise where this process is stopped."""
-    timer = threading.Timer(seconds or threading.TIMEOUT_MAX, _end_group, [child])
-    timer.daemon = True
-    timer.start()
-    try:
-        return _waited(child, outputs, streams)
-    finally:
-        timer.cancel()
-        _end_group(child)
-
-
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """Ask the processes of the program's group to end, and make them where they do not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        if child.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=_GRACE)
 
 
 def _waited(child: subprocess.Popen[bytes], outputs: Sequence[Output], streams: Sequence[BinaryIO]) -> int:

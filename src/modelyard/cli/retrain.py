@@ -1,0 +1,152 @@
+"""Training again: by hand, and what came of each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from modelyard.cli.output import Json, emit, err, out, reported_errors
+
+if TYPE_CHECKING:
+    from modelyard.retraining.report import Evaluation, Report
+
+
+class _OrRun(TyperGroup):
+    """``retrain DEPLOYMENT`` is short for ``retrain run DEPLOYMENT``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names; without one, `run`."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer()
+group = typer.Typer(cls=_OrRun, no_args_is_help=True)
+
+
+@group.callback()
+def retrain() -> None:
+    """Train the model of a deployment again, and roll it out if it is better; see what came of it.
+
+    `modelyard retrain DEPLOYMENT` is short for `modelyard retrain run DEPLOYMENT`.
+
+    Example: modelyard retrain flights-delay --why "the airline changed its schedule"
+    """
+
+
+app.add_typer(group, name="retrain")
+
+Name = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
+
+
+@group.command()
+def run(
+    deployment: Name,
+    why: Annotated[str, typer.Option("--why", help="A line to keep with the report.")] = "",
+    project: Annotated[
+        Path | None, typer.Option("--project", help="The folder with modelyard.toml; else the watched or current one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train again on newer data, verify, compare with the version in use on rows that neither was trained on.
+
+    Only a challenger that passes all gates goes on to a rollout. Exit status 0 if it did, 1 if it was declined, 6 if
+    there was nothing to judge, as when the training failed.
+
+    Example: modelyard retrain flights-delay
+
+    Example: modelyard retrain run flights-delay --project ~/flights --why "new terminal"
+    """
+    from rich.markup import escape
+
+    from modelyard.retraining import retrain as carry_out
+
+    with reported_errors(as_json), err.status("beginning", spinner="line") as status:
+        report = carry_out(None, deployment, why, project=project, tell=lambda words: status.update(escape(words)))
+    emit(report, as_json, lambda: _print(report))
+    if report.state != "accepted":
+        raise typer.Exit(1 if report.state == "declined" else 6)
+
+
+@group.command("list")
+def list_(
+    deployment: Annotated[str | None, typer.Argument(metavar="[DEPLOYMENT]", help="Only of this one.")] = None,
+    most: Annotated[int, typer.Option("--limit", help="So many at most, the newest first.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Retrainings, the newest first.
+
+    Example: modelyard retrain list flights-delay
+    """
+    from modelyard.registry import Registry
+    from modelyard.retraining.turns import Turns
+
+    with reported_errors(as_json), Registry.open() as registry:
+        found = Turns(registry.database).listed(deployment or "", most)
+    emit(found, as_json, lambda: _print_list(found))
+
+
+@group.command()
+def show(
+    which: Annotated[
+        str | None, typer.Argument(metavar="[NUMBER|DEPLOYMENT]", help="Which one; the newest without.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the page to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One retraining in full: why, data, run, challenger, both versions overall and by slice, gates, what came of it.
+
+    Example: modelyard retrain show flights-delay --html report.html
+    """
+    from modelyard.registry import Registry
+    from modelyard.retraining.page import html as page_of
+    from modelyard.retraining.turns import Turns
+
+    with reported_errors(as_json), Registry.open() as registry:
+        turns = Turns(registry.database)
+        is_number = which is not None and which.isdecimal()
+        report = turns.get(int(which or 0)) if is_number else turns.get(deployment=which or "")
+    if html is not None:
+        html.write_text(page_of(report), "utf-8")
+        err.print(f"written to {html}", markup=False)
+    emit(report, as_json, lambda: _print(report))
+
+
+def _print_list(found: list[Report]) -> None:
+    from modelyard.cli.cards import moment, put, table
+    from modelyard.retraining.text import occasion
+
+    if not found:
+        out.print("nothing was trained again yet: modelyard retrain DEPLOYMENT")
+        return
+    rows: list[list[Any]] = [
+        [str(each.id), each.deployment, moment(each.began), occasion(each), each.champion, each.challenger, each.state,
+         each.reason or each.stage]
+        for each in found
+    ]  # fmt: skip
+    put(table(["number", "deployment", "began", "why", "in use", "challenger", "state", "what came of it"], rows))
+
+
+def _print(report: Report) -> None:
+    from modelyard.retraining.text import lines
+
+    for line in lines(report):
+        out.print(line, markup=False)
+    if report.evaluation is not None:
+        _print_evaluation(report.evaluation)
+
+
+def _print_evaluation(found: Evaluation) -> None:
+    from modelyard.cli.cards import put, table
+    from modelyard.retraining import text
+
+    put(table(list(text.GATES), text.gate_cells(found)))
+    put(table(list(text.METRICS), text.metric_cells(found)))
+    if found.slices:
+        told = text.telling(found.slices)
+        out.print(f"{len(told)} of {len(found.slices)} slices, worst first; intervals hold for all together")
+        put(table(list(text.SLICES), text.slice_cells(told)))
