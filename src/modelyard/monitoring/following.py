@@ -58,8 +58,8 @@ def _follow(monitor: Monitor, records: Path, stop: threading.Event, tell: Callab
         mark = _mark(records)
         if mark != seen or time.monotonic() - looked >= AT_LEAST:
             try:
-                monitor.look()
-                seen, looked, pause = mark, time.monotonic(), every
+                passed = monitor.look()
+                seen, looked, pause = None if passed.waiting else mark, time.monotonic(), every
             except (ModelyardError, OSError) as error:
                 tell(f"the monitor tries again in {pause:.0f} s: {error}")
                 pause = min(LONGEST_PAUSE, pause * 2)

@@ -14,12 +14,13 @@ from modelyard.home import Home
 from modelyard.monitoring.alerts import Alerts, Look
 from modelyard.monitoring.calls import Calls
 from modelyard.monitoring.counting import Part, Place
+from modelyard.monitoring.findings import Finding
 from modelyard.monitoring.labelled import LabelledLooks, labels_mark
 from modelyard.monitoring.looking import Looked, Tell, Watching, closed_until, say, steps
 from modelyard.monitoring.settings import Settings
 from modelyard.monitoring.skew import Skew
 from modelyard.monitoring.sources import PartSource
-from modelyard.monitoring.store import MonitorStore, Window, packed
+from modelyard.monitoring.store import Gathered, MonitorStore, Window, packed
 from modelyard.monitoring.versions import KnownVersions
 from modelyard.monitoring.watches import LABELLED, WATCHES
 from modelyard.records.query import RecordDatabase
@@ -46,6 +47,13 @@ class Passed:
     findings: int = 0
     alarms: int = 0
     deployments: list[str] = field(default_factory=list)
+    waiting: bool = False
+    """Labelled rows wait to be looked at, though nothing new may come: ask again soon."""
+
+    def take(self, findings: Sequence[Finding]) -> None:
+        """Count what was found."""
+        self.findings += len(findings)
+        self.alarms += sum(finding.alarm for finding in findings)
 
 
 class Monitor:
@@ -170,8 +178,7 @@ class _Deployment:
         self._store.keep(self.name, closed, states, findings, (self._reached, until))
         self._reached = until
         passed.windows += len(looks)
-        passed.findings += len(findings)
-        passed.alarms += sum(finding.alarm for finding in findings)
+        passed.take(findings)
 
     def _looks(self, began: int, windows: Mapping[tuple[int, str], Window]) -> Iterator[Looked]:
         here = {digest: window for (at, digest), window in windows.items() if at == began}
@@ -184,39 +191,38 @@ class _Deployment:
                 yield watching.look(began, here.get(digest), calls, len(digests))
 
     def _look_at_labels(self, *, looked: bool, passed: Passed) -> None:
-        """Ask the watches of labelled rows, if windows have closed or labels have come."""
+        """Ask the watches of labelled rows, if windows have closed or labels have come.
+
+        While windows close one after the other, as in a year that is streamed in minutes, these come first.
+        """
         mark = labels_mark(self._monitor.home.records)
         if not LABELLED or not self._reached or (mark == self._labels and not looked):
             return
         begun = time.monotonic()
-        if begun < self._rest_until:  # a year that is streamed in minutes: windows must not wait for labels
-            self._labels = None
+        if looked and begun < self._rest_until:
+            self._labels, passed.waiting = None, True
             return
         self._labels = mark
-        versions = {
-            digest: (int(watching.known.ref.rpartition("@")[2]), watching.known)
-            for digest, watching in self._watching.items()
-            if watching is not None
-        }
         asking = LabelledLooks(self.name, LABELLED, self.settings, self._monitor.tell)
         gathered = self._store.states(self.name)
         with RecordDatabase(self._monitor.home.records) as database:
-            for look, states in asking.look(database, versions, gathered, self._reached):
-                self._monitor.hand(self.name, [look])
-                self._store.keep(self.name, [], states, look.findings, (self._reached, self._reached))
-                passed.findings += len(look.findings)
-                passed.alarms += sum(finding.alarm for finding in look.findings)
+            for digest, watching in self._watching.items():
+                if watching is not None:
+                    version = (int(watching.known.ref.rpartition("@")[2]), watching.known)
+                    self._keep_looks(asking.look(database, digest, version, gathered, self._reached), passed)
         now = time.monotonic()
         self._rest_until = now + _REST * (now - begun)
+
+    def _keep_looks(self, looks: Iterable[tuple[Looked, dict[tuple[str, str], Gathered]]], passed: Passed) -> None:
+        for look, states in looks:
+            self._monitor.hand(self.name, [look])
+            self._store.keep(self.name, [], states, look.findings, (self._reached, self._reached))
+            passed.take(look.findings)
 
     def _replay(self, passed: Passed) -> None:
         """Compute some of the live calls again."""
         versions = {digest: one.known.ref for digest, one in self._watching.items() if one is not None}
-        for look, states in self._monitor.skew.look(self.name, versions, self.settings, self._reached):
-            self._monitor.hand(self.name, [look])
-            self._store.keep(self.name, [], states, look.findings, (self._reached, self._reached))
-            passed.findings += len(look.findings)
-            passed.alarms += sum(finding.alarm for finding in look.findings)
+        self._keep_looks(self._monitor.skew.look(self.name, versions, self.settings, self._reached), passed)
 
     def _latest(self, began: int) -> list[str]:
         """The version that answered last before a window without any call."""

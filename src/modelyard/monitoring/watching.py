@@ -122,8 +122,8 @@ class LabelledWatch(Protocol):
 
     The table is what ``modelyard records query`` shows as the deployment's flat view: `prediction_id`, `event_time`,
     `version`, inputs, outputs (``predict``, ``predict_proba_<class>``), `label` (null: not known yet), `labelled_at`.
-    It is asked again with all rows of `Settings.lookback` whenever windows have closed or labels have come, so it has
-    to tell by its state which rows it has taken in before.
+    It is asked again with all rows of `Settings.lookback` and more whenever windows have closed or labels have come, so
+    it has to tell by its state which rows it has taken in before.
     """
 
     @property
