@@ -39,12 +39,13 @@ def test_swaps_under_load_cost_no_call_and_never_mix_versions(tmp_path: Path) ->
         with load(tmp_path, server.address, target) as running:
             begun = time.monotonic_ns()
             until(lambda: time.monotonic_ns() - begun > BEFORE_SECONDS * SECOND, "calls before the first swap")
+            running.wait_for_more(5)
             first = time.monotonic_ns()
             for number in range(2, SWAPS + 2):
                 control.state = _desired(number, bundles)
                 until(lambda number=number: _version(server) == number, "the swap")
+                running.wait_for_more(1)  # each version answers somebody, also where callers hardly get a turn
             last = time.monotonic_ns()
-            running.wait_for_more(5)
             calls = running.end()
         assert workers(server) == alive
         assert server.stop() == 0
