@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 
 import msgspec
 import numpy as np
 
 from modelyard.errors import InvalidRequest
-from modelyard.rollout import arms, betting, pairs
+from modelyard.rollout import arms, betting, pairs, ratio
 from modelyard.rollout.arms import Counts
+from modelyard.rollout.batches import Batch, Divided, Paired
 from modelyard.rollout.betting import Floats
 from modelyard.rollout.decision import Measured
-from modelyard.rollout.gathering import Batch, Divided, Paired
+from modelyard.rollout.metrics import RATIO, kind_of
 from modelyard.rollout.policy import Policy, Rule
 
 LEVEL = 0.05
@@ -32,11 +34,8 @@ MARGINS = (*(-size for size in reversed(_SIZES)), 0.0, *_SIZES)
 MOST = 0.5
 """A step tolerates no more than this, so that some calls have to be seen before any step is passed."""
 
-OF_ANSWERS = frozenset({"unusable", "wrong", "loss", "answers", "different"})
-"""Metrics of what is answered, rather than of how: the same in the shadow and for callers."""
-
-OF_LABELS = frozenset({"wrong", "loss"})
-"""Metrics that only labelled rows say something of."""
+NOT_ASKED = 99.0
+"""The evidence, a logarithm, for what a step says nothing of and is not asked for, such as a counter in the shadow."""
 
 
 class DividedEvidence(msgspec.Struct, frozen=True):
@@ -66,6 +65,7 @@ class Evidence(msgspec.Struct, frozen=True):
     margins: Mapping[str, tuple[float, ...]]
     divided: Mapping[str, DividedEvidence] = {}
     paired: Mapping[str, PairedEvidence] = {}
+    ratio: ratio.Evidence | None = None
     broken: Mapping[str, str] = {}
     """Of which metrics nothing could be known at the last look, and why."""
 
@@ -82,14 +82,15 @@ def start(policy: Policy) -> Evidence:
     >>> sorted(start(Policy()).margins)
     ['errors', 'slow', 'unusable', 'wrong']
     """
-    return Evidence(
-        {
-            rule.metric: tuple(
-                sorted({*MARGINS, rule.margin, *(tolerated(policy, rule, step) for step in range(len(policy.steps)))})
-            )
-            for rule in policy.rules
-        }
-    )
+    return Evidence({rule.metric: _margins(policy, rule) for rule in policy.rules})
+
+
+def _margins(policy: Policy, rule: Rule) -> tuple[float, ...]:
+    own = {rule.margin, *(tolerated(policy, rule, step) for step in range(len(policy.steps)))}
+    kind = kind_of(rule.metric)
+    if kind.either_way:
+        own |= {-margin for margin in own}
+    return tuple(sorted(margin for margin in {*MARGINS, *own} if margin >= 0.0 or not kind.same_rows))
 
 
 def take(evidence: Evidence, batch: Batch, share: float) -> Evidence:
@@ -97,15 +98,19 @@ def take(evidence: Evidence, batch: Batch, share: float) -> Evidence:
 
     Calls of a candidate that has all of them add nothing: there is nothing to compare them with.
     """
-    divided, paired = dict(evidence.divided), dict(evidence.paired)
+    divided, paired, kept_ratio = dict(evidence.divided), dict(evidence.paired), evidence.ratio
     if 0.0 < share < 1.0:
-        for metric, counts in batch.divided.items():
-            if metric in evidence.margins and counts.baseline + counts.candidate > 0.0:
-                divided[metric] = _divided(evidence.margins[metric], divided.get(metric), counts, share)
-    for metric, found in batch.paired.items():
-        if metric in evidence.margins and found.differences:
-            paired[metric] = _paired(evidence.margins[metric], paired.get(metric), found)
-    return msgspec.structs.replace(evidence, divided=divided, paired=paired, broken=dict(batch.broken))
+        for part, counts in batch.divided.items():
+            if (metric := part.partition("=")[0]) in evidence.margins and counts.calls > 0.0:
+                divided[part] = _divided(evidence.margins[metric], divided.get(part), counts, share)
+        if RATIO in batch.divided:
+            kept_ratio = ratio.take(kept_ratio, batch.divided[RATIO], share)
+    for part, found in batch.paired.items():
+        if (metric := part.partition("=")[0]) in evidence.margins and found.differences:
+            paired[part] = _paired(evidence.margins[metric], _least(metric), paired.get(part), found)
+    return msgspec.structs.replace(
+        evidence, divided=divided, paired=paired, ratio=kept_ratio, broken=dict(batch.broken)
+    )
 
 
 def measured(evidence: Evidence, policy: Policy, step: int) -> tuple[Measured, ...]:
@@ -117,29 +122,69 @@ def measured(evidence: Evidence, policy: Policy, step: int) -> tuple[Measured, .
     return tuple(_measured(evidence, policy, rule, step) for rule in policy.rules)
 
 
+def parts_of(evidence: Evidence, metric: str) -> list[str]:
+    """What there is evidence on of a metric: itself, or its parts."""
+    known = dict.fromkeys(chain(evidence.divided, evidence.paired))
+    return [part for part in known if part.partition("=")[0] == metric]
+
+
 def _measured(evidence: Evidence, policy: Policy, rule: Rule, step: int) -> Measured:
+    parts, kind, share = parts_of(evidence, rule.metric), kind_of(rule.metric), policy.steps[step].share
+    seen = sum(kept[part].seen.calls for part in parts for kept in (evidence.divided, evidence.paired) if part in kept)
+    broken = _why_broken(evidence, rule, share)
+    harm: list[float] = []
+    safety: list[float] = []
+    for part in parts:
+        more, safe = _weighed(evidence, policy, rule, step, part)
+        harm, safety = harm + more, safety + safe
+    least = min(safety, default=0.0)
+    if share <= 0.0 and kind.divided:
+        least = NOT_ASKED
+    return Measured(rule.metric, harm=_mean(harm), safety=least, broken=broken, seen=seen)
+
+
+def _why_broken(evidence: Evidence, rule: Rule, share: float) -> str:
+    """Why a metric cannot be measured; empty where it can."""
     if rule.metric in evidence.broken:
-        seen = sum(each.baseline + each.candidate for each in _seen(evidence, rule.metric))
-        return Measured(rule.metric, broken=evidence.broken[rule.metric], seen=seen)
-    least = tolerated(policy, rule, step)
-    divided, paired = divided_of(evidence, rule.metric), paired_of(evidence, rule.metric)
-    counted = [each for each in (divided, paired) if each is not None]
-    harm = [_at(each.margins, rule.margin, each.harm) for each in counted]
-    in_shadow = policy.steps[step].share <= 0.0
-    if paired is not None and not in_shadow and rule.metric not in OF_ANSWERS:
-        counted = [each for each in counted if each is not paired]
-    safety = [_at(each.margins, least, each.safety) for each in counted]
-    seen = sum(each.baseline + each.candidate for each in _seen(evidence, rule.metric))
-    return Measured(rule.metric, harm=_mean(harm), safety=_mean(safety), seen=seen)
+        return evidence.broken[rule.metric]
+    if kind_of(rule.metric).same_rows and share > 0.0 and rule.metric not in evidence.paired:
+        return "only a shadow compares answers to the same rows, and there was none: begin with a step shadow"
+    if evidence.ratio is not None and evidence.ratio.share == share:
+        return ratio.uneven(evidence.ratio)
+    return ""
 
 
-def _seen(evidence: Evidence, metric: str) -> list[Divided]:
-    return [kept[metric].seen for kept in (evidence.divided, evidence.paired) if metric in kept]
+def _weighed(evidence: Evidence, policy: Policy, rule: Rule, step: int, part: str) -> tuple[list[float], list[float]]:
+    """Evidence of harm, from each source, and of safety, for each direction in which it could be harmed."""
+    kind, least, found = kind_of(rule.metric), tolerated(policy, rule, step), _found(evidence, part)
+    harm = _harm(found, rule)
+    if policy.steps[step].share > 0.0 and not kind.answers:
+        found = [each for each in found if isinstance(each, arms.Evidence)]
+    safety = [_mean([_at(each.margins, least, each.safety) for each in found])]
+    if kind.either_way:
+        safety.append(_mean([_at(each.margins, -least, each.harm) for each in found]))
+    return harm, safety
+
+
+def _harm(found: list[arms.Weighed], rule: Rule) -> list[float]:
+    harm = [_at(each.margins, rule.margin, each.harm) for each in found]
+    if kind_of(rule.metric).either_way:
+        harm += [_at(each.margins, -rule.margin, each.safety) for each in found]
+    return harm
+
+
+def harm_of(evidence: Evidence, rule: Rule, part: str) -> float:
+    """The strongest evidence of harm on a part of a metric, from one source and in one direction."""
+    return max(_harm(_found(evidence, part), rule), default=0.0)
+
+
+def _found(evidence: Evidence, part: str) -> list[arms.Weighed]:
+    return [each for each in (divided_of(evidence, part), paired_of(evidence, part)) if each is not None]
 
 
 def divided_of(evidence: Evidence, metric: str) -> arms.Evidence | None:
     """What calls that were divided say of a metric; None where there were none."""
-    kept, margins = evidence.divided.get(metric), evidence.margins.get(metric, ())
+    kept, margins = evidence.divided.get(metric), margins_of(evidence, metric)
     if kept is None:
         return None
     return arms.Evidence(
@@ -154,11 +199,21 @@ def divided_of(evidence: Evidence, metric: str) -> arms.Evidence | None:
 
 def paired_of(evidence: Evidence, metric: str) -> pairs.Evidence | None:
     """What rows that both answered say of a metric; None where there were none."""
-    kept, margins = evidence.paired.get(metric), evidence.margins.get(metric, ())
+    kept, margins = evidence.paired.get(metric), margins_of(evidence, metric)
     if kept is None:
         return None
     above, below = _floats(kept.above, len(margins)), _floats(kept.below, len(margins))
-    return pairs.Evidence(np.array(margins), -1.0, above, below)
+    return pairs.Evidence(np.array(margins), _least(metric), above, below)
+
+
+def margins_of(evidence: Evidence, part: str) -> tuple[float, ...]:
+    """The differences that evidence on a metric, or a part of one, is gathered on."""
+    return evidence.margins.get(part.partition("=")[0], ())
+
+
+def _least(metric: str) -> float:
+    """The least difference of a row that there can be."""
+    return 0.0 if kind_of(metric).same_rows else -1.0
 
 
 def _divided(
@@ -169,18 +224,22 @@ def _divided(
     return DividedEvidence(
         found.above.tobytes(),
         found.below.tobytes(),
-        _sum(Divided() if kept is None else kept.seen, counts),
+        counts if kept is None else kept.seen + counts,
         float(found.rate),
         float(found.rate_rows),
     )
 
 
-def _paired(margins: tuple[float, ...], kept: PairedEvidence | None, more: Paired) -> PairedEvidence:
-    known = paired_of(Evidence({"": margins}, paired={} if kept is None else {"": kept}), "") or pairs.start(margins)
+def _paired(margins: tuple[float, ...], least: float, kept: PairedEvidence | None, more: Paired) -> PairedEvidence:
+    known = pairs.start(margins, least)
+    if kept is not None:
+        above, below = _floats(kept.above, len(margins)), _floats(kept.below, len(margins))
+        known = pairs.Evidence(known.margins, least, above, below)
     worse = pairs.observe_counted(known, more.least)
     safe = pairs.observe_counted(known, more.differences)
-    seen = _sum(Divided() if kept is None else kept.seen, more.sums)
-    return PairedEvidence(worse.above.tobytes(), safe.below.tobytes(), seen)
+    return PairedEvidence(
+        worse.above.tobytes(), safe.below.tobytes(), more.sums if kept is None else kept.seen + more.sums
+    )
 
 
 def _at(margins: Floats, margin: float, found: Floats) -> float:
@@ -201,12 +260,3 @@ def _floats(kept: bytes, margins: int) -> Floats:
 
 def _counts(counts: Divided) -> Counts:
     return Counts.of(counts.baseline, counts.baseline_bad, counts.candidate, counts.candidate_bad)
-
-
-def _sum(one: Divided, other: Divided) -> Divided:
-    return Divided(
-        one.baseline + other.baseline,
-        one.baseline_bad + other.baseline_bad,
-        one.candidate + other.candidate,
-        one.candidate_bad + other.candidate_bad,
-    )

@@ -11,7 +11,7 @@ multiplied by the geometric mean of what bets on its rows would have won, and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -19,9 +19,12 @@ import msgspec
 
 from modelyard.domain.desired import CANDIDATE
 from modelyard.domain.names import Ref
-from modelyard.monitoring.performance.task import Aim, Task
+from modelyard.monitoring.performance.task import Task
 from modelyard.records.label_views import key_expression
-from modelyard.records.sqltext import literal, pointer
+from modelyard.records.sqltext import literal
+from modelyard.rollout import answers
+from modelyard.rollout.batches import Batch, Divided, Paired
+from modelyard.rollout.metrics import RATIO
 from modelyard.rollout.policy import Policy, Rule
 
 LAG = timedelta(seconds=2)
@@ -34,7 +37,7 @@ LONGEST = timedelta(minutes=2)
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Who is compared: two versions (as in ``flights-delay@4``) of a deployment, since `began` (UTC).
 
-    `task` says what their answers are, for labels; None where labels say nothing.
+    `task` says what their answers are; None where nobody knows, and then labels say nothing of them.
     """
 
     deployment: str
@@ -42,37 +45,6 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     candidate: str
     began: datetime
     task: Task | None = None
-
-
-class Divided(msgspec.Struct, frozen=True, array_like=True):
-    """Calls of both versions, and how many of them were bad; parts of calls where some rows of one are."""
-
-    baseline: float = 0.0
-    baseline_bad: float = 0.0
-    candidate: float = 0.0
-    candidate_bad: float = 0.0
-
-
-class Paired(msgspec.Struct, frozen=True, array_like=True):
-    """How much worse the candidate was on the same rows: ``(difference, how many)``, and the sums for both versions.
-
-    `least` are the differences as good for the candidate as they can have been, where it was not asked for the same as
-    the baseline because that had failed; evidence of harm rests on them, evidence of safety on `differences`.
-    """
-
-    differences: tuple[tuple[float, float], ...] = ()
-    least: tuple[tuple[float, float], ...] = ()
-    sums: Divided = Divided()
-
-
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What came in a stretch of time, by metric. `broken` says of which nothing could be known, and why."""
-
-    since: datetime
-    until: datetime
-    divided: Mapping[str, Divided] = {}
-    paired: Mapping[str, Paired] = {}
-    broken: Mapping[str, str] = {}
 
 
 class Recent(Protocol):
@@ -105,11 +77,12 @@ def gather(records: Recent, subject: Subject, since: datetime, until: datetime, 
     """Count what ended, or was labelled, from `since` to before `until` (UTC), while the candidate had that `share`.
 
     With a share of 0 it is a shadow, which is compared on the same rows; with 1 there is nothing to compare with.
+    Metrics that have a `url` are not in the records: see `modelyard.rollout.outside`.
 
     Raises:
         Unavailable, Failed: the records cannot be reached or read.
     """
-    stretch = _Stretch(records, subject, since, until, {rule.metric: rule for rule in policy.rules})
+    stretch = _Stretch(records, subject, since, until, {rule.metric: rule for rule in policy.rules if not rule.url})
     if share <= 0.0:
         return Batch(since=since, until=until, paired=stretch.paired())
     return Batch(since=since, until=until, divided=stretch.divided())
@@ -122,44 +95,56 @@ class _Stretch:
         self, records: Recent, subject: Subject, since: datetime, until: datetime, rules: Mapping[str, Rule]
     ) -> None:
         self._records, self._subject, self._since, self._until = records, subject, since, until
-        self._rules = rules
+        self._rules, self._task = rules, subject.task
         self._names = [subject.deployment, subject.deployment + CANDIDATE]
-        slow = rules.get("slow")
-        self._bad = {
+        objective = rules["slow"].objective_ms if "slow" in rules else 0.0
+        by_call = {
             "errors": ("outcome <> 'refused'", "outcome IN ('failed', 'unavailable')"),
             "refusals": ("true", "outcome = 'refused'"),
-            "slow": ("outcome <> 'refused'", f"latency_ms > {100.0 if slow is None else slow.objective_ms!r}"),
+            "slow": ("outcome <> 'refused'", f"latency_ms > {objective!r}"),
         }
-        self._of_rows = {"unusable": _UNUSABLE}
+        self._of_calls = {name: said for name, said in by_call.items() if name in rules}
+        self._of_rows = answers.bad_rows(rules, self._task)
+        self._of_labels = answers.bad_labelled(rules, self._task)
 
     def divided(self) -> dict[str, Divided]:
         """Counts of both versions."""
-        calls = self._calls([self._names[0]])
-        found = self._by_call(calls) | self._by_row(calls)
-        wrong = self._labelled(self._names[:1], _DIVIDED_LABELS)
-        return found | ({"wrong": _divided(wrong, "wrong")} if wrong else {})
+        calls = self._records.calls(self._names[:1], self._since - LONGEST, _ROWS)
+        wrong = self._labelled(self._names[:1], _divided_labels(self._of_labels))
+        return {
+            **self._by_call(calls),
+            **self._by_row(calls),
+            **({name: _divided(wrong, at) for at, name in enumerate(self._of_labels)} if wrong else {}),
+        }
 
     def paired(self) -> dict[str, Paired]:
         """Differences on the same rows."""
-        return self._pairs(self._calls(self._names)) | self._labelled_pairs()
-
-    def _calls(self, names: Sequence[str]) -> Any:
-        return self._records.calls(names, self._since - LONGEST, _ROWS)
+        calls = self._records.calls(self._names, self._since - LONGEST, _ROWS)
+        wrong = self._labelled(self._names, _paired_labels(self._of_labels))
+        return {
+            **self._pairs(calls),
+            **self._pairs_of_rows(calls),
+            **({name: _paired(wrong, at) for at, name in enumerate(self._of_labels)} if wrong else {}),
+        }
 
     def _by_call(self, calls: Any) -> dict[str, Divided]:
+        """By metric; and, as the ratio, how many calls there were at all."""
+        counted = {**self._of_calls, RATIO: ("true", "false")}
         counts = ", ".join(
-            f"count(*) FILTER ({of}) AS {name}_all, count(*) FILTER ({of} AND {bad}) AS {name}_bad"
-            for name, (of, bad) in self._bad.items()
+            f"count(*) FILTER ({of}) AS all{at}, count(*) FILTER ({of} AND {bad}) AS bad{at}"
+            for at, (of, bad) in enumerate(counted.values())
         )
         sql = f"""
             SELECT {self._is_candidate()} AS candidate, {counts} FROM calls
             WHERE coalesce("row", 0) = 0 AND {self._within(_FINISH)} AND {self._either()} GROUP BY ALL"""
         rows = self._records.query(sql, {"calls": calls})
-        return {name: _divided(rows, name) for name in self._bad}
+        return {name: _divided(rows, at) for at, name in enumerate(counted)}
 
     def _by_row(self, calls: Any) -> dict[str, Divided]:
-        each = ", ".join(f"avg(CAST({bad} AS DOUBLE)) AS {name}" for name, bad in self._of_rows.items())
-        sums = ", ".join(f"count(*) AS {name}_all, sum({name}) AS {name}_bad" for name in self._of_rows)
+        if not self._of_rows:
+            return {}
+        each = ", ".join(f"avg({bad}) AS bad{at}" for at, bad in enumerate(self._of_rows.values()))
+        sums = ", ".join(f"count(*) AS all{at}, sum(bad{at}) AS bad{at}" for at in range(len(self._of_rows)))
         sql = f"""
             WITH each AS (
                 SELECT any_value({self._is_candidate()}) AS candidate, {each} FROM calls
@@ -167,32 +152,40 @@ class _Stretch:
                 GROUP BY segment, position)
             SELECT candidate, {sums} FROM each GROUP BY ALL"""
         rows = self._records.query(sql, {"calls": calls})
-        return {name: _divided(rows, name) for name in self._of_rows}
+        return {name: _divided(rows, at) for at, name in enumerate(self._of_rows)}
 
     def _pairs(self, calls: Any) -> dict[str, Paired]:
+        if not self._of_calls:
+            return {}
         live, shadow = map(literal, self._names)
-        marks = ", ".join(f"CAST({of} AND {bad} AS INTEGER) AS {name}" for name, (of, bad) in self._bad.items())
-        columns = ", ".join(f"c.{name} AS {name}_c, b.{name} AS {name}_b" for name in self._bad)
+        bad = [f"CAST({of} AND {bad} AS DOUBLE)" for of, bad in self._of_calls.values()]
         sql = f"""
             WITH calls_ AS (
-                SELECT deployment, request_id, outcome, {_FINISH} AS finish, latency_ms, {marks} FROM calls
+                SELECT deployment, request_id, outcome, {_FINISH} AS finish, latency_ms, {_listed(bad)} FROM calls
                 WHERE coalesce("row", 0) = 0
                 QUALIFY row_number() OVER (PARTITION BY deployment, request_id ORDER BY segment, position) = 1)
-            SELECT c.request_id IS NULL AS alone, {columns}, count(*) AS many
+            SELECT c.request_id IS NULL AS alone, {_of_both(len(bad))}, count(*) AS many
             FROM (SELECT * FROM calls_ WHERE deployment = {live}) AS b
             LEFT JOIN (SELECT * FROM calls_ WHERE deployment = {shadow}) AS c USING (request_id)
             WHERE {self._within(_BOTH)} AND (c.request_id IS NOT NULL OR b.outcome <> 'ok')
             GROUP BY ALL ORDER BY ALL"""
         rows = self._records.query(sql, {"calls": calls})
-        return {name: _paired(rows, name) for name in self._bad} | self._pairs_of_rows(calls)
+        return {name: _paired(rows, at) for at, name in enumerate(self._of_calls)}
 
     def _pairs_of_rows(self, calls: Any) -> dict[str, Paired]:
+        names, bad = list(self._of_rows), list(self._of_rows.values())
+        columns = _of_both(len(bad))
+        if "different" in self._rules:
+            differs = answers.different(self._rules["different"].tolerance, "b.said", "c.said")
+            columns += f"{', ' if bad else ''}0.0 AS b{len(bad)}, {differs} AS c{len(bad)}"
+            names.append("different")
+        if not names:
+            return {}
         live, shadow = map(literal, self._names)
-        marks = ", ".join(f"CAST({bad} AS INTEGER) AS {name}" for name, bad in self._of_rows.items())
-        columns = ", ".join(f"c.{name} AS {name}_c, b.{name} AS {name}_b" for name in self._of_rows)
         sql = f"""
             WITH rows_ AS (
-                SELECT deployment, prediction_id, "row", {_FINISH} AS finish, latency_ms, {marks},
+                SELECT deployment, prediction_id, "row", {_FINISH} AS finish, latency_ms,
+                       {_listed(bad)}{"," if bad else ""} {answers.said(self._task)} AS said,
                        1.0 / count(*) OVER (PARTITION BY segment, position) AS weight FROM calls
                 WHERE outcome = 'ok' AND "row" IS NOT NULL
                 QUALIFY row_number() OVER (
@@ -202,41 +195,32 @@ class _Stretch:
             JOIN (SELECT * FROM rows_ WHERE deployment = {shadow}) AS c USING (prediction_id, "row")
             WHERE {self._within(_BOTH)} GROUP BY ALL ORDER BY ALL"""
         rows = self._records.query(sql, {"calls": calls})
-        return {name: _paired(rows, name) for name in self._of_rows}
-
-    # Labels.
-
-    def _labelled_pairs(self) -> dict[str, Paired]:
-        rows = self._labelled(self._names, _PAIRED_LABELS)
-        return {"wrong": _paired(rows, "wrong")} if rows else {}
+        return {name: _paired(rows, at) for at, name in enumerate(names)}
 
     def _labelled(self, names: Sequence[str], counting: str) -> list[dict[str, Any]]:
         """What `counting` makes of the rows whose first label came in this stretch."""
-        task = self._subject.task
-        if task is None or task.aim is Aim.REGRESSION or not task.answer:
+        if not self._of_labels:
             return []
         labels = self._records.labels(self._since)
         labels = labels.filter(_arrived_before(labels, self._until))
         if not labels.num_rows:
             return []
-        known = self._records.labels(self._subject.began, ("prediction_id", "deployment", "key", "time"))
         keys = self._key_columns(labels)
-        columns = (*_ROWS, "inputs") if keys else _ROWS
         tables = {
             "labels": labels,
-            "known": known,
-            "calls": self._records.calls(names, self._subject.began, columns),
+            "known": self._records.labels(self._subject.began, ("prediction_id", "deployment", "key", "time")),
+            "calls": self._records.calls(names, self._subject.began, (*_ROWS, "inputs") if keys else _ROWS),
         }
         live, shadow = map(literal, self._names)
         sql = f"""
-            WITH {_first_labels(self._moment(self._since))},
+            WITH {_first_labels(_moment(self._since))},
             rows_ AS (
                 SELECT *, {_FINISH} AS finish, 1.0 / count(*) OVER (PARTITION BY segment, position) AS weight
                 FROM calls WHERE outcome = 'ok' AND "row" IS NOT NULL),
             named AS ({_named_rows(self._subject.deployment, keys)}),
             judged AS (
-                SELECT * EXCLUDE (label), CAST({_wrong(task)} AS INTEGER) AS wrong, {self._is_candidate()} AS candidate
-                FROM named WHERE finish < {self._moment(self._until)}
+                SELECT * EXCLUDE (label), {_listed(self._of_labels.values())}, {self._is_candidate()} AS candidate
+                FROM named WHERE finish < {_moment(self._until)}
                 QUALIFY row_number() OVER (PARTITION BY segment, position, "row") = 1)
             {counting.format(live=live, shadow=shadow, either=self._either())}"""
         return self._records.query(sql, tables)
@@ -247,13 +231,8 @@ class _Stretch:
             WHERE key <> '' AND deployment = {literal(self._subject.deployment)} ORDER BY ALL"""
         return [tuple(row["columns"]) for row in self._records.query(sql, {"labels": labels})]
 
-    # Conditions.
-
     def _within(self, moment: str) -> str:
-        return f"{moment} >= {self._moment(self._since)} AND {moment} < {self._moment(self._until)}"
-
-    def _moment(self, moment: datetime) -> str:
-        return f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S.%f}'"
+        return f"{moment} >= {_moment(self._since)} AND {moment} < {_moment(self._until)}"
 
     def _is_candidate(self) -> str:
         return _is(self._subject.candidate)
@@ -262,18 +241,27 @@ class _Stretch:
         return f"({_is(self._subject.baseline)} OR {_is(self._subject.candidate)})"
 
 
-_UNUSABLE = r"""coalesce(regexp_replace(outputs, '"(\\.|[^"\\])*"', '', 'g') LIKE '%null%', true)"""
-"""Whether something in an answer is missing, NaN or infinite, which all are ``null`` in the records; texts apart."""
+def _divided_labels(metrics: Mapping[str, str]) -> str:
+    sums = ", ".join(f"sum(weight) AS all{at}, sum(weight * v{at}) AS bad{at}" for at in range(len(metrics)))
+    return f"SELECT candidate, {sums} FROM judged WHERE {{either}} GROUP BY ALL"
 
-_DIVIDED_LABELS = """
-    SELECT candidate, sum(weight) AS wrong_all, sum(weight * wrong) AS wrong_bad FROM judged WHERE {either}
-    GROUP BY ALL"""
 
-_PAIRED_LABELS = """
-    SELECT false AS alone, c.wrong AS wrong_c, b.wrong AS wrong_b, sum(b.weight) AS many
-    FROM (SELECT * FROM judged WHERE deployment = {live}) AS b
-    JOIN (SELECT * FROM judged WHERE deployment = {shadow}) AS c USING (prediction_id, "row")
-    GROUP BY ALL ORDER BY ALL"""
+def _paired_labels(metrics: Mapping[str, str]) -> str:
+    return f"""
+        SELECT false AS alone, {_of_both(len(metrics))}, sum(b.weight) AS many
+        FROM (SELECT * FROM judged WHERE deployment = {{live}}) AS b
+        JOIN (SELECT * FROM judged WHERE deployment = {{shadow}}) AS c USING (prediction_id, "row")
+        GROUP BY ALL ORDER BY ALL"""
+
+
+def _listed(values: Iterable[str]) -> str:
+    """Values as columns ``v0``, ``v1`` and so on."""
+    return ", ".join(f"{value} AS v{at}" for at, value in enumerate(values))
+
+
+def _of_both(many: int) -> str:
+    """These of both versions as ``b0``, ``c0`` and so on."""
+    return ", ".join(f"b.v{at} AS b{at}, c.v{at} AS c{at}" for at in range(many))
 
 
 def _first_labels(since: str) -> str:
@@ -299,12 +287,6 @@ def _named_rows(deployment: str, keys: Sequence[tuple[str, ...]]) -> str:
     return " UNION ALL ".join(found)
 
 
-def _wrong(task: Task) -> str:
-    """Whether the answered class is another than the label; numbers are compared as such."""
-    said = f"json_extract_string(outputs, {literal(pointer([task.answer]))})"
-    return f"NOT coalesce(coalesce(TRY_CAST({said} AS DOUBLE) = TRY_CAST(label AS DOUBLE), {said} = label), false)"
-
-
 def _arrived_before(labels: Any, until: datetime) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -312,30 +294,32 @@ def _arrived_before(labels: Any, until: datetime) -> Any:
     return pc.less(labels["time"], pa.scalar(until.replace(tzinfo=None), pa.timestamp("us")))
 
 
-def _divided(rows: Sequence[Mapping[str, Any]], name: str) -> Divided:
-    sides = {
-        bool(row["candidate"]): (float(row[f"{name}_all"] or 0.0), float(row[f"{name}_bad"] or 0.0)) for row in rows
-    }
+def _divided(rows: Sequence[Mapping[str, Any]], at: int) -> Divided:
+    sides = {bool(row["candidate"]): (float(row[f"all{at}"] or 0.0), float(row[f"bad{at}"] or 0.0)) for row in rows}
     return Divided(*sides.get(False, (0.0, 0.0)), *sides.get(True, (0.0, 0.0)))
 
 
-def _paired(rows: Sequence[Mapping[str, Any]], name: str) -> Paired:
+def _paired(rows: Sequence[Mapping[str, Any]], at: int) -> Paired:
     """Of calls that the candidate was not asked for nothing is known but that it cannot have done worse."""
     differences: dict[float, float] = {}
     least: dict[float, float] = {}
     asked = baseline = candidate = 0.0
     for row in rows:
-        many, before = float(row["many"]), float(row[f"{name}_b"])
+        many, before = float(row["many"]), float(row[f"b{at}"])
         if row["alone"]:
             differences[0.0] = differences.get(0.0, 0.0) + many
             least[-before] = least.get(-before, 0.0) + many
             continue
-        after = float(row[f"{name}_c"])
+        after = float(row[f"c{at}"])
         for known in (differences, least):
             known[after - before] = known.get(after - before, 0.0) + many
         asked, baseline, candidate = asked + many, baseline + many * before, candidate + many * after
     sums = Divided(asked, baseline, asked, candidate)
     return Paired(tuple(sorted(differences.items())), tuple(sorted(least.items())), sums)
+
+
+def _moment(moment: datetime) -> str:
+    return f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S.%f}'"
 
 
 def _is(which: str) -> str:

@@ -17,6 +17,7 @@ from modelyard.rollout import betting
 from modelyard.rollout.betting import Floats
 
 _CLOSEST = 1e-9
+_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,13 @@ def observe_counted(evidence: Evidence, differences: Sequence[tuple[float, float
     """
     if not all(evidence.least <= value <= 1.0 for value, _ in differences):
         raise InvalidRequest(f"differences of rows lie between {evidence.least:g} and 1")
-    above, below = evidence.above, evidence.below
-    margins = evidence.margins
-    for value, times in differences:
-        above = above + times * betting.gains(value, margins, np.minimum(evidence.least, margins - _CLOSEST))
-        below = below + times * betting.gains(-value, -margins, -1.0)
+    above, below, margins = evidence.above, evidence.below, evidence.margins
+    for first in range(0, len(differences), _AT_ONCE):
+        some = np.array(differences[first : first + _AT_ONCE], dtype=float)
+        values, many = some[:, :1], some[:, 1]
+        more = betting.gains(values, margins, np.minimum(evidence.least, margins - _CLOSEST))
+        less = betting.gains(-values, -margins, -1.0)
+        above, below = (owned + np.einsum("svm,v->sm", each, many) for owned, each in ((above, more), (below, less)))
     rows = evidence.rows + sum(times for _, times in differences)
     total = evidence.total + sum(value * times for value, times in differences)
     return replace(evidence, above=above, below=below, rows=rows, total=total)

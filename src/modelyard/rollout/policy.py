@@ -37,6 +37,18 @@ class Rule(msgspec.Struct, frozen=True):
     weight: float = 1.0
     objective_ms: float = 100.0
     """Of ``slow``: answers later than this count."""
+    tolerance: float = 0.0
+    """Of ``different``: numbers may differ by so much."""
+    bound: float = 0.0
+    """Of ``loss``: being off by so much, or more, is as bad as can be."""
+    range: tuple[float, float] | None = None
+    """Of ``unusable``: numbers that are answered lie between these."""
+    url: str = ""
+    """Of a metric of the user's own: a Prometheus server where there is a `query`, else a web hook."""
+    query: str = ""
+    """PromQL for a counter of what is bad; ``{version}``, ``{model}`` and ``{deployment}`` in it are filled in."""
+    total: str = ""
+    """The same for a counter of everything."""
 
 
 RULES = (

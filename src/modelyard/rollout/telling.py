@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from modelyard.rollout import arms, betting, evidence
 from modelyard.rollout.arms import bounds
+from modelyard.rollout.batches import Divided
 from modelyard.rollout.decision import Measured, Verdict, verdict
-from modelyard.rollout.evidence import Evidence, divided_of, paired_of, tolerated
-from modelyard.rollout.gathering import Divided
+from modelyard.rollout.evidence import Evidence, divided_of, paired_of, parts_of, tolerated
+from modelyard.rollout.metrics import kind_of
 from modelyard.rollout.policy import Policy, Rule
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -27,12 +28,14 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     `baseline` and `candidate` are calls that were compared, at the same time or, in a shadow, the same; the difference
     of the rates (candidate less baseline) lies between `low` and `high`, at all times at once with 95 %, None where
-    nothing is excluded. `tolerated` is how much worse the candidate may be for the next step, `margin` at most.
+    nothing is excluded. Of a metric with parts, such as the classes that are answered, all this is about the `part`
+    that changed most. `tolerated` is how much worse the candidate may be for the next step, `margin` at most.
     `missing` says what has to come for this metric to pass, and is empty where nothing has to; `calls` is about how
     many calls of both versions that takes if the candidate is as good as the baseline, None where that cannot be said.
     """
 
     metric: str
+    part: str
     verdict: Verdict
     baseline: float
     baseline_rate: float | None
@@ -61,19 +64,20 @@ def told(found: Evidence, policy: Policy, step: int) -> tuple[Told, ...]:
 
 
 def _told(found: Evidence, policy: Policy, rule: Rule, step: int, measured: Measured) -> Told:
-    in_shadow = policy.steps[step].share <= 0.0
-    kept_divided, kept_paired = found.divided.get(rule.metric), found.paired.get(rule.metric)
+    part = _telling(found, policy, rule)
+    kept_divided, kept_paired = found.divided.get(part), found.paired.get(part)
     # Of what was gathered the newest kind: a shadow's while it is one, and where no call was divided yet.
-    paired = in_shadow or kept_divided is None
+    paired = policy.steps[step].share <= 0.0 or kept_divided is None
     kept = kept_paired if paired else kept_divided
     seen = Divided() if kept is None else kept.seen
-    low, high = _bounds(found, rule.metric, paired)
+    low, high = _bounds(found, part, paired)
     said = verdict(policy, rule, measured)
-    missing, calls = (
-        _missing(found, policy, rule, step, measured) if said is Verdict.UNSURE else (measured.broken, None)
-    )
+    missing, calls = measured.broken, None
+    if said is Verdict.UNSURE:
+        missing, calls = _missing(found, policy, rule, step, measured, part)
     return Told(
         metric=rule.metric,
+        part=part.partition("=")[2],
         verdict=said,
         baseline=seen.baseline,
         baseline_rate=seen.baseline_bad / seen.baseline if seen.baseline else None,
@@ -88,6 +92,15 @@ def _told(found: Evidence, policy: Policy, rule: Rule, step: int, measured: Meas
     )
 
 
+def _telling(found: Evidence, policy: Policy, rule: Rule) -> str:
+    """The part of a metric on which there is most evidence of harm."""
+
+    def harm(part: str) -> float:
+        return evidence.harm_of(found, rule, part)
+
+    return max(parts_of(found, rule.metric), key=harm, default=rule.metric)
+
+
 def _bounds(found: Evidence, metric: str, paired: bool) -> tuple[float | None, float | None]:
     known = paired_of(found, metric) if paired else divided_of(found, metric)
     if known is None:
@@ -96,28 +109,31 @@ def _bounds(found: Evidence, metric: str, paired: bool) -> tuple[float | None, f
     return None if low <= -1.0 else low, None if high >= 1.0 else high
 
 
-def _missing(found: Evidence, policy: Policy, rule: Rule, step: int, measured: Measured) -> tuple[str, int | None]:
+def _missing(
+    found: Evidence, policy: Policy, rule: Rule, step: int, measured: Measured, part: str
+) -> tuple[str, int | None]:
     """What has to come for a metric to pass, in words and in calls."""
+    what = "labelled rows" if kind_of(rule.metric).labels else "calls"
     if not measured.seen:
-        return ("no labels yet" if rule.metric in evidence.OF_LABELS else "no calls yet"), None
+        return f"no {what} yet", None
     share, least = policy.steps[step].share, tolerated(policy, rule, step)
     if share >= 1.0:
         return "there is nothing to compare with any more", None
-    calls = _more(found, rule.metric, share, least, math.log(1.0 / policy.beta))
+    calls = _more(found, part, share, least, math.log(1.0 / policy.beta))
     if calls is None:
         return f"harm of {least * 100:.3g} points is not excluded", None
-    what = "labelled rows" if rule.metric in evidence.OF_LABELS else "calls"
     return f"about {_rounded(calls):,} more {what}, if it is as good as the version before", calls
 
 
 def _more(found: Evidence, metric: str, share: float, least: float, needed: float) -> int | None:
     """About how many more calls it takes until harm of `least` is excluded, if both versions are as good."""
-    at = found.margins[metric].index(least)
+    margins = evidence.margins_of(found, metric)
+    at = margins.index(least)
     if share <= 0.0:
         known = paired_of(found, metric)
         logs = betting.start() if known is None else known.below[:, at]
         return _until(logs, betting.gains(0.0, -least, -1.0), needed)
-    known_ = divided_of(found, metric) or arms.start(found.margins[metric])
+    known_ = divided_of(found, metric) or arms.start(margins)
     rate = float(known_.rate)
     chances = np.array([share * (1 - rate), share * rate, (1 - share) * (1 - rate), (1 - share) * rate])
     growth = np.einsum("o,os->s", chances, arms.bets_of(known_, share).below[:, :, at])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from modelyard.errors import InvalidRequest
 from modelyard.rollout import arms, evidence, pairs
+from modelyard.rollout.batches import Batch, Divided, Paired
 from modelyard.rollout.decision import Snapshot, decide
 from modelyard.rollout.evidence import Evidence, measured, start, take
-from modelyard.rollout.gathering import Batch, Divided, Paired
 from modelyard.rollout.policy import Policy, Rule, Step
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -161,3 +161,48 @@ def test_margins_of_the_policy_are_among_those_that_evidence_is_gathered_on() ->
         assert list(margins) == sorted(set(margins))
     alone = Policy(strategy="shadow", steps=(Step(0.0),), rules=(Rule("errors", 0.01),))
     assert measured(start(alone), alone, 0)[0].safety == 0.0
+
+
+ANSWERS = Policy(
+    steps=(Step(0.0, 0), Step(0.5, 0), Step(1.0, 0)), rules=(Rule("answers", 0.05), Rule("different", 0.01))
+)
+
+
+@pytest.mark.parametrize(("more", "verdict"), [(0.2, "rollback"), (-0.2, "rollback"), (0.0, "advance")])
+def test_more_and_fewer_of_a_class_are_both_a_change(more: float, verdict: str) -> None:
+    found = take(start(ANSWERS), batch(paired={"different": Paired(((0.0, 9000.0),), ((0.0, 9000.0),))}), 0.0)
+    for _ in range(20):
+        parts = {
+            f"answers={name}": Divided(500.0, 150.0, 500.0, 150.0 + sign * more * 500)
+            for name, sign in (("a", 1), ("b", 0))
+        }
+        found = stored(take(found, batch(parts), 0.5))
+    assert decide(Snapshot(ANSWERS, 1, 9.0, measured(found, ANSWERS, 1))).action == verdict
+
+
+def test_rows_that_differ_can_only_be_seen_in_a_shadow() -> None:
+    found = take(start(ANSWERS), batch({"answers=a": Divided(9.0, 1.0, 9.0, 1.0)}), 0.5)
+    assert "begin with a step shadow" in measured(found, ANSWERS, 1)[1].broken
+
+
+def test_where_nothing_may_differ_one_row_that_does_is_enough() -> None:
+    policy = Policy(steps=(Step(0.0, 0), Step(1.0, 0)), rules=(Rule("different", 0.0),))
+    found = take(
+        start(policy), batch(paired={"different": Paired(((0.0, 500.0), (1.0, 1.0)), ((0.0, 500.0), (1.0, 1.0)))}), 0.0
+    )
+    assert decide(Snapshot(policy, 0, 9.0, measured(found, policy, 0))).action == "rollback"
+
+
+def test_a_splitter_that_does_something_else_pauses() -> None:
+    found = take(start(POLICY), batch({"ratio": Divided(2000.0, 0.0, 0.0, 0.0)}), 0.5)
+    assert "instead of 50 %" in measured(found, POLICY, 2)[0].broken
+    assert decide(Snapshot(POLICY, 2, 9.0, measured(found, POLICY, 2))).action == "pause"
+    assert not measured(found, POLICY, 3)[0].broken
+
+
+def test_what_a_shadow_cannot_show_does_not_hold_it_up() -> None:
+    policy = Policy(
+        steps=(Step(0.0, 0), Step(0.5, 0), Step(1.0, 0)), rules=(Rule("timeouts", 0.01, url="http://there"),)
+    )
+    assert decide(Snapshot(policy, 0, 9.0, measured(start(policy), policy, 0))).action == "advance"
+    assert decide(Snapshot(policy, 1, 9.0, measured(start(policy), policy, 1))).action == "wait"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,13 +17,23 @@ from modelyard.monitoring.performance.task import Aim, Task
 from modelyard.records.log import LabelLog, PredictionLog
 from modelyard.records.recent import RecentRecords
 from modelyard.records.shipping import record_shipments, ship
-from modelyard.rollout.gathering import Batch, Divided, Subject, gather
+from modelyard.rollout.answers import unusable
+from modelyard.rollout.batches import Batch, Divided
+from modelyard.rollout.gathering import Subject, gather
 from modelyard.rollout.policy import Policy, Rule
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 TASK = Task(aim=Aim.BINARY, answer="predict", classes=(0, 1))
 SUBJECT = Subject(deployment="live", baseline="toy@1", candidate="toy@2", began=BEGAN, task=TASK)
-POLICY = Policy(rules=(Rule("errors", 0.01), Rule("slow", 0.02, objective_ms=50.0)))
+POLICY = Policy(
+    rules=(
+        Rule("errors", 0.01),
+        Rule("refusals", 0.01),
+        Rule("slow", 0.02, objective_ms=50.0),
+        Rule("unusable", 0.01),
+        Rule("wrong", 0.01),
+    )
+)
 
 
 def at(seconds: float) -> datetime:
@@ -189,6 +200,63 @@ def test_a_shadow_is_compared_on_the_same_rows(written: Written) -> None:
     written.labels.append(Label("b-1", 1, nanoseconds(11)))
     written.labels.append(Label("b-0", 1, nanoseconds(11)))
     assert written.look(10, 20, share=0.0).paired["wrong"].differences == ((0.0, 0.5), (1.0, 0.5))
+
+
+def test_answers_are_counted_by_class_and_compared_row_by_row(written: Written) -> None:
+    policy = Policy(rules=(Rule("answers", 0.1), Rule("different", 0.0)))
+    live = [record("a", 1, 1, [1]), record("b", 2, 1, [0, 1]), record("c", 3, 2, [1, 1])]
+    shadow = [
+        record("a", 1, 2, [1], deployment="live.candidate"),
+        record("b", 2, 2, [1, 1], deployment="live.candidate"),
+    ]
+    written.log.append_all([*live, *shadow])
+    divided = written.look(0, 10, policy=policy).divided
+    assert divided["answers=1"] == Divided(2.0, 1.5, 1.0, 1.0)
+    assert divided["ratio"] == Divided(2.0, 0.0, 1.0, 0.0)
+    assert "different" not in divided
+    paired = written.look(0, 10, 0.0, policy).paired
+    assert paired["different"].differences == ((0.0, 1.5), (1.0, 0.5))
+    assert paired["answers=1"].differences == ((0.0, 1.5), (1.0, 0.5))
+
+
+def test_numbers_may_differ_a_little_and_are_judged_by_how_far_off_they_are(written: Written) -> None:
+    numbers = msgspec.structs.replace(SUBJECT, task=Task(aim=Aim.REGRESSION, answer="predict"))
+    rules = (
+        Rule("different", 0.0, tolerance=0.5),
+        Rule("loss", 0.1, bound=10.0),
+        Rule("unusable", 0.0, range=(0.0, 100.0)),
+        Rule("wrong", 0.1),
+    )
+    said = {"a": (10.0, 10.25), "b": (50.0, 55.0), "c": (99.0, 101.0)}
+    for name, (before, after) in said.items():
+        written.log.append(record(name, 1, 1, [before]))
+        written.log.append(record(name, 1, 2, [after], deployment="live.candidate"))
+        written.labels.append(Label(name, 12, nanoseconds(5)))
+    found = gather(written.recent, numbers, at(0), at(10), 0.0, Policy(rules=rules)).paired
+    assert found["different"].differences == ((0.0, 1.0), (1.0, 2.0))
+    assert found["unusable"].sums == Divided(3.0, 0.0, 3.0, 1.0)
+    assert found["loss"].sums == Divided(3.0, 2.2, 3.0, 2.175)
+    assert "wrong" not in found
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_bad"),
+    [
+        ('{"predict":1,"predict_proba":{"0":0.25,"1":0.75}}', False),
+        ('{"predict":1,"predict_proba":{"0":-0.25,"1":1.25}}', True),
+        ('{"predict":1,"predict_proba":[0.25,0.75]}', False),
+        ('{"predict":1,"predict_proba":[0.25,1.75]}', True),
+        ('{"predict":"say null, \\"null\\" or: null","predict_proba":[0.25,0.75]}', False),
+        ('{"predict":null,"predict_proba":[0.25,0.75]}', True),
+        ('{"predict":1,"predict_proba":[null,0.75]}', True),
+    ],
+)
+def test_answers_that_nobody_can_use(answer: str, is_bad: bool) -> None:
+    import duckdb
+
+    task = Task(aim=Aim.BINARY, answer="predict", classes=(0, 1), together="predict_proba")
+    sql = f"SELECT {unusable(Rule('unusable', 0.0), task)} FROM (SELECT ? AS outputs)"
+    assert duckdb.execute(sql, [answer]).fetchall() == [(float(is_bad),)]
 
 
 def test_without_records_there_is_nothing(written: Written) -> None:

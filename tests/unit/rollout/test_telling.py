@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from modelyard.rollout.batches import Batch, Divided, Paired
 from modelyard.rollout.decision import Verdict
 from modelyard.rollout.evidence import start, take
-from modelyard.rollout.gathering import Batch, Divided, Paired
 from modelyard.rollout.policy import Policy, Rule, Step
 from modelyard.rollout.telling import told
 
@@ -53,7 +53,7 @@ def test_rates_and_intervals_of_both_versions_are_told() -> None:
     assert errors.high is not None
     assert 0.0 < errors.low <= 0.05 <= errors.high < 0.2
     assert (errors.verdict, errors.missing) == (Verdict.FAILED, "")
-    assert (wrong.baseline_rate, wrong.low, wrong.missing) == (None, None, "no labels yet")
+    assert (wrong.baseline_rate, wrong.low, wrong.missing) == (None, None, "no labelled rows yet")
 
 
 def test_a_shadow_is_told_by_its_pairs_until_calls_are_divided() -> None:
