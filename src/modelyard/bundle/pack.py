@@ -227,8 +227,8 @@ def _needed_by_host(draft: _Draft) -> frozenset[str]:
 def _profiled(asked: InProcess, rows: Frame, schema: Schema) -> profile.Profile:
     """Inputs over the whole sample, answers over at most 20 000 of its rows."""
     picked = mixed_rows(rows.rows, _PROFILED_ANSWERS)
-    answers = _answered(asked, rows.take(picked), schema)
-    return profile.build(rows, answers, schema)
+    asked_about = rows.take(picked)
+    return profile.build(rows, _answered(asked, asked_about, schema), schema, asked_about)
 
 
 def _answered(asked: InProcess, rows: Frame, schema: Schema) -> Answers:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from modelyard.domain import pairs
 from modelyard.domain.frame import Answers, Array, Frame, Vector
 from modelyard.domain.schema import Kind, Scalar, Schema
 
@@ -30,10 +31,11 @@ _POSITIONS = 256
 Profile = dict[str, Any]
 
 
-def build(frame: Frame, answers: Answers, schema: Schema) -> Profile:
+def build(frame: Frame, answers: Answers, schema: Schema, answered: Frame | None = None) -> Profile:
     """Counts of every column of `frame` and every output of `answers`, ready for JSON.
 
-    Arrays are described position by position (the first 256), probabilities and scores class by class.
+    Arrays are described position by position (the first 256), probabilities and scores class by class. Of plain columns
+    some pairs are counted together (`modelyard.domain.pairs`). `answered` are the rows that the answers are to.
 
     >>> from modelyard.domain.schema import Column
     >>> schema = Schema("dataframe", (Column("n", Kind.INT64, nullable=False, dtype="int64"),), ())
@@ -48,7 +50,37 @@ def build(frame: Frame, answers: Answers, schema: Schema) -> Profile:
         labels = output.classes if output.shape else None
         vector = Vector(answers[output.name])
         outputs |= _described(output.name, vector, output.kind, labels, by_name=output.role == "label")
-    return {"format": FORMAT, "rows": frame.rows, "inputs": inputs, "outputs": outputs}
+    found: Profile = {"format": FORMAT, "rows": frame.rows, "inputs": inputs, "outputs": outputs}
+    together = _pairs(frame, answers, schema, answered, inputs)
+    return found if together is None else {**found, "pairs": together}
+
+
+def _pairs(
+    frame: Frame, answers: Answers, schema: Schema, answered: Frame | None, inputs: Profile
+) -> dict[str, Any] | None:
+    """Counts of pairs of plain columns."""
+    how = {name: each for name, column in inputs.items() if (each := pairs.levels_of(column)) and name in frame.columns}
+    influence: dict[str, float] = {}
+    score = None if answered is None else _score(answers, schema)
+    to = None if score is None else pairs.number_levels(score)
+    if answered is not None and score is not None and to is not None and len(score) == answered.rows:
+        level = {name: pairs.of_vector(each, answered[name]) for name, each in how.items()}
+        influence = pairs.influence_on(pairs.of_numbers(to, score), level)
+    return pairs.described(how, {name: pairs.of_vector(each, frame[name]) for name, each in how.items()}, influence)
+
+
+def _score(answers: Answers, schema: Schema) -> Array | None:
+    """One number for each answer: a probability, a score or a value, else which class it is."""
+    for role in ("probability", "score", "value", "label"):
+        for output in schema.outputs:
+            if output.role == role and output.name in answers:
+                values = answers[output.name]
+                flat = values.reshape(len(values), -1)[:, -1]
+                kind = flat.dtype.kind
+                return np.asarray(
+                    flat if kind in "iufb" else np.unique(flat.astype(str), return_inverse=True)[1], float
+                )
+    return None
 
 
 def _described(

@@ -55,6 +55,10 @@ class Column:
         """Its different values and how often they occur."""
         return _tallied(self.values)
 
+    def coded(self) -> tuple[list[Any], Array]:
+        """Its different values, and for each row which of them it has; -1 where it is missing."""
+        return _coded(self.values)
+
 
 class Table:
     """A table by columns. Only what is asked for is converted."""
@@ -216,6 +220,24 @@ def _tallied(values: Any) -> Tallied:
         true = int(values.to_numpy().sum())
         return _there([False, True], np.array([len(values) - true, true]), 0)
     return _arrow_tallied(pa.chunked_array([pa.array(values, from_pandas=True)]))
+
+
+def _coded(values: Any) -> tuple[list[Any], Array]:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(values, Vector):
+        codes, distinct = pd.factorize(values.values)
+        return distinct.tolist(), codes if values.missing is None else np.where(values.missing, -1, codes)
+    if isinstance(values, pa.ChunkedArray):
+        encoded = pc.dictionary_encode(values).combine_chunks() if not pa.types.is_dictionary(values.type) else values
+        encoded = encoded.unify_dictionaries().combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+        return encoded.dictionary.to_pylist(), encoded.indices.fill_null(-1).to_numpy()
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.categories.tolist(), values.cat.codes.to_numpy()
+    codes, distinct = pd.factorize(values.to_numpy() if values.dtype == object else values)
+    return list(distinct), codes
 
 
 def _counted(present: list[Any], missing: int) -> Tallied:

@@ -15,6 +15,7 @@ from modelyard.domain.profile import NAMED_VALUES, numbers_described, values_des
 from modelyard.errors import InvalidRequest
 from modelyard.monitoring.columns import Column, Table, Tallied, table_of
 from modelyard.monitoring.newcomers import as_texts
+from modelyard.monitoring.pairs import Pairs, pairs_of_table
 from modelyard.monitoring.slots import NumberSlots, Slots, Tally, known_filter, slots_of
 from modelyard.monitoring.windows import Profile
 
@@ -26,7 +27,8 @@ class Reference:
     """Slots and counts of the columns that windows are compared with.
 
     `described` are the columns as the reference profile has them, `families` what they are (numbers, texts ...).
-    `digest` tells references apart: profiles of one reference can be added, of different ones not.
+    `pairs` are those of its columns that are counted together; None in profiles of earlier releases. `digest` tells
+    references apart: profiles of one reference can be added, of different ones not.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Reference:
         rows: int,
         known: Mapping[str, bytes] | None = None,
         families: Mapping[str, str] | None = None,
+        together: Mapping[str, Any] | None = None,
     ) -> None:
         self.rows = rows
         self.described = columns
@@ -43,7 +46,8 @@ class Reference:
         made = {name: slots_of(column, known.get(name)) for name, column in columns.items()}
         self.slots: dict[str, Slots] = {name: slots for name, slots in made.items() if slots is not None}
         self.skipped = tuple(name for name, slots in made.items() if slots is None)
-        self._made_of = (columns, rows, known)
+        self.pairs = None if together is None else Pairs(together)
+        self._made_of = (columns, rows, known) if together is None else (columns, rows, known, together)
 
     @classmethod
     def of_profile(cls, profile: Mapping[str, Any]) -> Reference:
@@ -53,7 +57,7 @@ class Reference:
         """
         inputs, outputs = profile["inputs"], profile["outputs"]
         named = {(f"output:{name}" if name in inputs else name): column for name, column in outputs.items()}
-        return cls({**inputs, **named}, profile["rows"])
+        return cls({**inputs, **named}, profile["rows"], together=profile.get("pairs"))
 
     @classmethod
     def of_table(cls, data: Any) -> Reference:
@@ -70,7 +74,8 @@ class Reference:
         for name, column in table.columns.items():
             columns[name], known[name] = _described(column, table.rows)
         families = {name: column.family for name, column in table.columns.items()}
-        return cls(columns, table.rows, {name: each for name, each in known.items() if each is not None}, families)
+        known_texts = {name: each for name, each in known.items() if each is not None}
+        return cls(columns, table.rows, known_texts, families, pairs_of_table(table, columns))
 
     @cached_property
     def digest(self) -> str:
@@ -87,7 +92,8 @@ class Reference:
         counted = {
             name: tallied(slots, table.columns[name]) for name, slots in self.slots.items() if name in table.columns
         }
-        return Profile(self.digest, table.rows, counted)
+        met = self.pairs.met(table) if self.pairs is not None else {}
+        return Profile(self.digest, table.rows, counted, met)
 
     def profile_of_calls(self, frame: Frame, answers: Answers, classes: Mapping[str, Any] | None = None) -> Profile:
         """Count requests and what was answered, as `modelyard.domain.profile.build` names their columns.

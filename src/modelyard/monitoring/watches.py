@@ -6,6 +6,7 @@ from modelyard.monitoring.computing import Computing
 from modelyard.monitoring.estimate.watch import Estimates
 from modelyard.monitoring.health import Health, Staleness
 from modelyard.monitoring.moving import moving_watches
+from modelyard.monitoring.pairing import Pairing
 from modelyard.monitoring.performance.watch import Performance
 from modelyard.monitoring.quality import Exchanged, Repeated, Stuck
 from modelyard.monitoring.seasons import Previous, Seasonal
@@ -16,6 +17,7 @@ WATCHES: tuple[Watch, ...] = (
     *moving_watches().values(),
     Seasonal(),
     Previous(),
+    Pairing(),
     Stuck(),
     Exchanged(),
     Repeated(),

@@ -18,7 +18,8 @@ from modelyard.domain.profile import LEAST_NAMED
 from modelyard.errors import Conflict, DataDamaged, InvalidRequest
 from modelyard.monitoring.moments import Moments
 from modelyard.monitoring.newcomers import Newcomers
-from modelyard.monitoring.slots import Tally
+from modelyard.monitoring.pairs import Met
+from modelyard.monitoring.slots import Counts, Tally
 
 FORMAT = 1
 
@@ -33,11 +34,12 @@ class Key(msgspec.Struct, frozen=True, order=True):
 
 
 class Profile(msgspec.Struct, frozen=True, eq=False):
-    """Counts of some rows in the slots of a reference (`reference`: its digest), by column."""
+    """Counts of some rows in the slots of a reference (`reference`: its digest), by column, and of pairs of columns."""
 
     reference: str
     rows: int
     columns: Mapping[str, Tally]
+    met: Met = {}
 
     def __add__(self, other: Profile) -> Profile:
         """Both together.
@@ -50,7 +52,10 @@ class Profile(msgspec.Struct, frozen=True, eq=False):
         columns = dict(self.columns)
         for name, tally in other.columns.items():
             columns[name] = columns[name] + tally if name in columns else tally
-        return Profile(self.reference, self.rows + other.rows, columns)
+        met = dict(self.met)
+        for pair, counts in other.met.items():
+            met[pair] = met[pair] + counts if pair in met else counts
+        return Profile(self.reference, self.rows + other.rows, columns, met)
 
     def encode(self) -> bytes:
         """The form in which open windows are kept: all of it, with the names of rare newcomers."""
@@ -70,11 +75,12 @@ def decode(raw: bytes) -> Profile:
     try:
         stored = _STORED.decode(raw)
         columns = {name: _tally(*parts) for name, parts in stored.columns.items()}
+        met = {pair: _unpacked(packed) for pair, packed in stored.met.items()}
     except (msgspec.DecodeError, ValueError, TypeError) as error:
         raise DataDamaged(f"a window's profile cannot be read: {error}") from error
     if stored.format != FORMAT:
         raise DataDamaged(f"a window's profile is of format {stored.format}; this program reads {FORMAT}")
-    return Profile(stored.reference, stored.rows, columns)
+    return Profile(stored.reference, stored.rows, columns, met)
 
 
 def total(profiles: Iterable[Profile]) -> Profile:
@@ -126,6 +132,8 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     reference: str
     rows: int
     columns: dict[str, tuple[list[int], list[Any] | None, list[Any] | None]]
+    met: dict[int, list[int]] = {}
+    """Windows of earlier releases end before it, and so do those that have none."""
 
 
 _STORED = msgspec.msgpack.Decoder(_Stored)
@@ -133,16 +141,18 @@ _STORED = msgspec.msgpack.Decoder(_Stored)
 
 def _encoded(profile: Profile, shown: Any) -> bytes:
     columns = {
-        name: (_packed(tally), _moments(tally.moments), _newcomers(tally.newcomers, shown))
+        name: (_packed(tally.counts), _moments(tally.moments), _newcomers(tally.newcomers, shown))
         for name, tally in sorted(profile.columns.items())
     }
-    return msgspec.msgpack.encode(_Stored(FORMAT, profile.reference, profile.rows, columns))
+    stored = [FORMAT, profile.reference, profile.rows, columns]
+    met = {pair: _packed(counts) for pair, counts in sorted(profile.met.items())}
+    return msgspec.msgpack.encode([*stored, met] if met else stored)
 
 
-def _packed(tally: Tally) -> list[int]:
+def _packed(counts: Counts) -> list[int]:
     """Counts, with a run of zeros as its length below zero."""
     packed: list[int] = []
-    for count in tally.counts.tolist():
+    for count in counts.tolist():
         if count:
             packed.append(count)
         elif packed and packed[-1] < 0:
@@ -153,12 +163,16 @@ def _packed(tally: Tally) -> list[int]:
 
 
 def _tally(packed: list[int], moments: list[Any] | None, newcomers: list[Any] | None) -> Tally:
+    read = None if moments is None else Moments(*moments[:2], *map(_integer, moments[2:4]), *moments[4:])
+    new = None if newcomers is None else Newcomers(tuple((key, name, n) for key, name, n in newcomers[1]), newcomers[0])
+    return Tally(_unpacked(packed), read, new)
+
+
+def _unpacked(packed: list[int]) -> Counts:
     counts: list[int] = []
     for count in packed:
         counts.extend([count] if count > 0 else [0] * -count)
-    read = None if moments is None else Moments(*moments[:2], *map(_integer, moments[2:4]), *moments[4:])
-    new = None if newcomers is None else Newcomers(tuple((key, name, n) for key, name, n in newcomers[1]), newcomers[0])
-    return Tally(np.array(counts, dtype=np.int64), read, new)
+    return np.array(counts, dtype=np.int64)
 
 
 def _moments(moments: Moments | None) -> list[Any] | None:
