@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from modelyard.control.rollouts import Rollout
     from modelyard.control.watch import Served, Sighting
     from modelyard.home import Home
+    from modelyard.rollout.policy import Policy
 
 app = typer.Typer()
 
@@ -25,10 +27,11 @@ def deploy(
     ref: Annotated[str, typer.Argument(metavar="NAME@V")],
     to: Annotated[str, typer.Option("--to", metavar="DEPLOYMENT", help="The name that clients call.")],
     strategy: Annotated[
-        Literal["replace", "ab", "blue-green", "shadow"],
+        Literal["replace", "canary", "ab", "blue-green", "shadow"],
         typer.Option(
             "--strategy",
-            help="replace: the new version takes over when it is ready. ab: it answers a share of the calls. "
+            help="replace: the new version takes over when it is ready. canary: it gets more calls step by step, by "
+            "itself, as long as nothing shows harm, and none when something does. ab: it answers a share of the calls. "
             "blue-green: it answers all, and the old one stays ready. shadow: it computes what is asked, and nobody "
             "sees it. The last three go on until `modelyard promote` or `modelyard rollback`.",
         ),
@@ -44,6 +47,32 @@ def deploy(
     unproven: Annotated[
         str | None, typer.Option("--unproven", metavar="REASON", help="Deploy without a passing parity report.")
     ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option("--steps", metavar="SHARES", help="With canary: its steps, such as shadow,1%,5%,25%,100%."),
+    ] = None,
+    least: Annotated[
+        str | None, typer.Option("--least", metavar="TIME", help="With canary: each step lasts so long at least: 5m.")
+    ] = None,
+    most: Annotated[
+        str | None, typer.Option("--most", metavar="TIME", help="With canary: after so long a step is undecided: 1d.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME=MARGIN", help="With canary: how much worse is too much: errors=0.5%."),
+    ] = None,
+    undecided: Annotated[
+        Literal["hold", "promote", "rollback"] | None,
+        typer.Option("--undecided", help="With canary: what is done when a step is undecided; else hold."),
+    ] = None,
+    approver: Annotated[
+        list[str] | None,
+        typer.Option("--approver", metavar="NAME", help="With canary: has to approve before it answers everybody."),
+    ] = None,
+    project: Annotated[
+        Path,
+        typer.Option("--project", metavar="DIR", help="With canary: the folder whose modelyard.toml has the policy."),
+    ] = Path(),
     wait: Wait = True,
     timeout: Timeout = 300.0,
     as_json: Json = False,
@@ -51,21 +80,55 @@ def deploy(
     """Put a version behind a deployment, once it is proven. The old version answers until the new one is ready.
 
     Example: modelyard deploy flights-delay@3 --to flights-delay
+
+    Example: modelyard deploy flights-delay@4 --to flights-delay --strategy canary --least 10m
     """
     from modelyard.cli.registry import user
     from modelyard.control import deployments, rollouts
-    from modelyard.errors import InvalidRequest
     from modelyard.registry import Registry
 
+    said = {
+        "steps": None if steps is None else [one.strip() for one in steps.split(",")],
+        "least": least,
+        "most": most,
+        "metrics": metric,
+        "undecided": undecided,
+        "approvers": approver,
+    }
+    given = {name: value for name, value in said.items() if value}
     with reported_errors(as_json), Registry.open() as registry:
+        _check_options(strategy, share, key, given)
         if strategy == "replace":
-            if share is not None or key:
-                raise InvalidRequest("--share and --key are for --strategy ab, blue-green and shadow")
             decision = deployments.deploy(registry, ref, to, unproven, by=user())
         else:
             options: dict[str, Any] = {"share": share, "key": key, "override_reason": unproven, "by": user()}
+            if strategy == "canary":
+                options["policy"] = _policy(project, given)
             decision = rollouts.begin(registry, ref, to, strategy, **options).awaited()
         follow(registry.home, decision, strategy, wait, timeout, as_json)
+
+
+def _check_options(strategy: str, share: float | None, key: str, given: dict[str, Any]) -> None:
+    from modelyard.errors import InvalidRequest
+
+    if strategy == "replace" and (share is not None or key):
+        raise InvalidRequest("--share is for --strategy ab, and --key for canary, ab and blue-green")
+    if strategy != "canary" and given:
+        names = {"metrics": "metric", "approvers": "approver"}
+        raise InvalidRequest(f"--{', --'.join(names.get(one, one) for one in given)}: only for --strategy canary")
+
+
+def _policy(folder: Path, given: dict[str, Any]) -> Policy:
+    """The policy of a project, with what options say instead."""
+    from modelyard import project
+    from modelyard.rollout.written import policy_of, table_of
+
+    found = project.read(folder)
+    said = dict(found.rollout) if found else {}
+    if "metrics" in given:
+        given = {**given, "metrics": table_of(given["metrics"])}
+    where = f"{found.file} [rollout]" if found and found.rollout else "the policy"
+    return policy_of({**said, **given}, where)
 
 
 @app.command()

@@ -14,6 +14,7 @@ import uvicorn
 from modelyard.control import announce
 from modelyard.control.api import create_app
 from modelyard.control.closing import Closer
+from modelyard.control.driving import Driving
 from modelyard.errors import ModelyardError
 from modelyard.monitoring.alerts.courier import Courier
 from modelyard.registry import Registry
@@ -65,7 +66,7 @@ def serve(options: argparse.Namespace) -> None:
         courier = Courier(registry.database)
         courier.start()
         try:
-            with Closer(registry):
+            with Closer(registry), Driving(registry):
                 AnnouncedServer(config, url, options.announce).run(sockets=[listener])
         finally:
             courier.stop()

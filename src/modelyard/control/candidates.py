@@ -27,7 +27,8 @@ def candidates(connection: Connection) -> list[Row[Any]]:
 
 def split_of(row: Row[Any]) -> Split:
     """What the data plane is told of an open rollout."""
-    return Split(row.deployment, row.share, f"{row.deployment}/{row.id}", row.key, row.strategy == "shadow")
+    shadow = row.strategy == "shadow" or (row.strategy == "canary" and row.share <= 0.0)
+    return Split(row.deployment, row.share, f"{row.deployment}/{row.id}", row.key, shadow)
 
 
 def refuse_while_open(connection: Connection, deployment: str) -> None:
@@ -44,11 +45,12 @@ def refuse_while_open(connection: Connection, deployment: str) -> None:
         )
 
 
-def record_change(connection: Connection, rollout: int, action: str, share: float, reason: str, by: str) -> None:
-    """Write a change of a rollout down, under the next number of all decisions."""
+def record_change(connection: Connection, rollout: int, action: str, share: float, reason: str, by: str) -> int:
+    """Write a change of a rollout down, under the next number of all decisions, which is given back."""
     following = newest_generation(connection) + 1
     facts = {"rollout": rollout, "action": action, "share": share, "reason": reason, "by": by, "at": datetime.now(UTC)}
     connection.execute(insert(rollout_changes).values(generation=following, **facts))
+    return following
 
 
 def end_with_deployment(connection: Connection, deployment: str, by: str) -> None:

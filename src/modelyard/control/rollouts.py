@@ -7,12 +7,13 @@ among all decisions, who made it and why.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from modelyard.control import courses
 from modelyard.control.candidates import record_change, refuse_while_open
 from modelyard.control.deployments import Decision, admit, present, reason_for, replace_by
 from modelyard.domain.desired import CANDIDATE
@@ -21,14 +22,19 @@ from modelyard.errors import Conflict, InvalidRequest, RolloutNotFound
 from modelyard.registry import Registry
 from modelyard.registry.registry import Which
 from modelyard.registry.tables import rollout_changes, rollouts
+from modelyard.rollout import course
 from modelyard.rollout.measuring import Period
+from modelyard.rollout.policy import Policy, check
 
-Strategy: TypeAlias = Literal["ab", "blue-green", "shadow"]
+Strategy: TypeAlias = Literal["ab", "blue-green", "shadow", "canary"]
 State: TypeAlias = Literal["open", "promoting", "promoted", "rolled back"]
-Action: TypeAlias = Literal["begin", "share", "promote", "finish", "rollback"]
+Action: TypeAlias = Literal["begin", "share", "advance", "pause", "resume", "approve", "promote", "finish", "rollback"]
 
-SHARES: dict[Strategy, float] = {"ab": 0.5, "blue-green": 1.0, "shadow": 0.0}
+SHARES: dict[Strategy, float] = {"ab": 0.5, "blue-green": 1.0, "shadow": 0.0, "canary": 0.0}
 """Which part of the calls the candidate gets, unless it is said."""
+
+ITSELF = "modelyard"
+"""By whom a change is that the policy made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,21 @@ class Rollout:
         return tuple(
             Period(change.at, end, change.share)
             for change, end in zip(self.changes, ends, strict=True)
-            if change.action in ("begin", "share")
+            if change.action not in ("promote", "finish", "rollback")
         )
+
+    @property
+    def paused(self) -> str:
+        """Who paused it by hand, and why; empty when it goes on."""
+        last = next((one for one in reversed(self.changes) if one.action in ("pause", "resume")), None)
+        if last is None or last.action == "resume":
+            return ""
+        return f"paused by {last.by or 'somebody'}" + (f": {last.reason}" if last.reason else "")
+
+    @property
+    def approved(self) -> tuple[str, ...]:
+        """Who has agreed that the candidate answers everybody."""
+        return tuple(dict.fromkeys(one.by for one in self.changes if one.action == "approve"))
 
     def awaited(self) -> Decision:
         """What the data plane has to answer with, for its last change to be carried out.
@@ -98,10 +117,11 @@ def begin(
     *,
     share: float | None = None,
     key: str = "",
+    policy: Policy | None = None,
     override_reason: str | None = None,
     by: str = "",
 ) -> Rollout:
-    """Put `which` beside what the deployment `to` answers with.
+    """Put `which` beside what the deployment `to` answers with. A canary goes on by itself, as its `policy` says.
 
     Raises:
         DeploymentNotFound: there is none of that name; a first version is deployed, not rolled out.
@@ -110,8 +130,11 @@ def begin(
         InvalidRequest: the share is none, or the version is the one that answers.
         ModelNotFound, VersionNotFound, AliasNotFound: no such version.
     """
+    policy = _policy(policy, strategy)
     given = SHARES[strategy] if share is None else share
     _check_share(given, strategy, said=share is not None)
+    if policy is not None:
+        given = policy.steps[0].share
     version = registry.version(which)
     registry.bundle(version)
     unproven = admit(version, registry.proof(version) is not None, override_reason)
@@ -138,8 +161,10 @@ def begin(
         except IntegrityError as error:  # another one began at the same moment
             raise Conflict(f"a rollout of {to!r} is open") from error
         assert made is not None  # noqa: S101 - a table with a primary key gives it back
-        record_change(connection, made[0], "begin", given, "", by)
-        return _read(connection, rollouts.c.id == made[0])
+        number = record_change(connection, made[0], "begin", given, "", by)
+        if policy is not None:
+            courses.add(connection, made[0], course.begin(policy, number, datetime.now(UTC)))
+        return read(connection, rollouts.c.id == made[0])
 
 
 def set_share(registry: Registry, deployment: str, share: float, reason: str = "", by: str = "") -> Rollout:
@@ -150,13 +175,11 @@ def set_share(registry: Registry, deployment: str, share: float, reason: str = "
         InvalidRequest: that is no share, or the rollout is one that has none.
     """
     with registry.database.write() as connection:
-        rollout = _open(connection, deployment)
-        if rollout.state != "open":
-            raise Conflict(f"{rollout.candidate} is being promoted; roll it back, or wait")
+        rollout = still_open(connection, deployment)
         _check_share(share, rollout.strategy, said=True)
-        _change(connection, rollout, share=share)
+        change(connection, rollout, share=share)
         record_change(connection, rollout.id, "share", share, reason, by)
-        return _read(connection, rollouts.c.id == rollout.id)
+        return read(connection, rollouts.c.id == rollout.id)
 
 
 def promote(registry: Registry, deployment: str, reason: str = "", by: str = "") -> Rollout:
@@ -169,12 +192,15 @@ def promote(registry: Registry, deployment: str, reason: str = "", by: str = "")
     """
     with registry.database.write() as connection:
         rollout = _open(connection, deployment)
-        if rollout.state == "promoting":
-            return rollout
-        _change(connection, rollout, state="promoting", share=1.0)
-        replace_by(connection, deployment, Ref.parse(rollout.candidate), rollout.unproven, by)
-        record_change(connection, rollout.id, "promote", 1.0, reason, by)
-        return _read(connection, rollouts.c.id == rollout.id)
+        return rollout if rollout.state == "promoting" else take_over(connection, rollout, reason, by)
+
+
+def take_over(connection: Connection, rollout: Rollout, reason: str, by: str) -> Rollout:
+    """Begin a promotion, in a transaction that is open."""
+    change(connection, rollout, state="promoting", share=1.0)
+    replace_by(connection, rollout.deployment, Ref.parse(rollout.candidate), rollout.unproven, by)
+    record_change(connection, rollout.id, "promote", 1.0, reason, by)
+    return read(connection, rollouts.c.id == rollout.id)
 
 
 def finish(registry: Registry, deployment: str) -> Rollout:
@@ -188,9 +214,9 @@ def finish(registry: Registry, deployment: str) -> Rollout:
         rollout = _open(connection, deployment)
         if rollout.state != "promoting":
             raise Conflict(f"the rollout of {deployment!r} is not being promoted")
-        _change(connection, rollout, state="promoted", live=None)
+        change(connection, rollout, state="promoted", live=None)
         record_change(connection, rollout.id, "finish", 1.0, "the data plane answers with it", rollout.changes[-1].by)
-        return _read(connection, rollouts.c.id == rollout.id)
+        return read(connection, rollouts.c.id == rollout.id)
 
 
 def rollback(registry: Registry, deployment: str, reason: str = "", by: str = "") -> Rollout:
@@ -200,7 +226,7 @@ def rollback(registry: Registry, deployment: str, reason: str = "", by: str = ""
         RolloutNotFound: none is open.
     """
     with registry.database.write() as connection:
-        return _rolled_back(connection, _open(connection, deployment), reason, by)
+        return take_back(connection, _open(connection, deployment), reason, by)
 
 
 def shown(registry: Registry, deployment: str) -> Rollout:
@@ -210,14 +236,29 @@ def shown(registry: Registry, deployment: str) -> Rollout:
         RolloutNotFound: there never was one.
     """
     with registry.database.read() as connection:
-        return _read(connection, rollouts.c.deployment == deployment, deployment)
+        return read(connection, rollouts.c.deployment == deployment, deployment)
 
 
 def open_rollouts(registry: Registry) -> tuple[Rollout, ...]:
     """Those that go on, by deployment."""
     with registry.database.read() as connection:
-        rows = connection.execute(select(rollouts).where(rollouts.c.live.is_not(None)).order_by(rollouts.c.live)).all()
-        return tuple(_rollout(connection, row) for row in rows)
+        return open_in(connection)
+
+
+def open_in(connection: Connection) -> tuple[Rollout, ...]:
+    """Those that go on, in a transaction that is open."""
+    rows = connection.execute(select(rollouts).where(rollouts.c.live.is_not(None)).order_by(rollouts.c.live)).all()
+    return tuple(_rollout(connection, row) for row in rows)
+
+
+def _policy(policy: Policy | None, strategy: Strategy) -> Policy | None:
+    if strategy != "canary":
+        if policy is not None:
+            raise InvalidRequest(f"{strategy} follows no policy; --strategy canary does")
+        return None
+    found = policy or Policy()
+    check(found)
+    return found
 
 
 def _check_share(share: float, strategy: Strategy, *, said: bool) -> None:
@@ -228,10 +269,28 @@ def _check_share(share: float, strategy: Strategy, *, said: bool) -> None:
 
 
 def _open(connection: Connection, deployment: str) -> Rollout:
-    return _read(connection, rollouts.c.live == deployment, deployment)
+    return read(connection, rollouts.c.live == deployment, deployment)
 
 
-def _read(connection: Connection, where: Any, deployment: str = "") -> Rollout:
+def still_open(connection: Connection, deployment: str) -> Rollout:
+    """The rollout of a deployment that is neither ended nor about to be promoted.
+
+    Raises:
+        RolloutNotFound: none is open.
+        Conflict: it is being promoted.
+    """
+    rollout = _open(connection, deployment)
+    if rollout.state != "open":
+        raise Conflict(f"{rollout.candidate} is being promoted; roll it back, or wait")
+    return rollout
+
+
+def read(connection: Connection, where: Any, deployment: str = "") -> Rollout:
+    """The newest rollout of which `where` is true.
+
+    Raises:
+        RolloutNotFound: there is none.
+    """
     row = connection.execute(select(rollouts).where(where).order_by(rollouts.c.id.desc()).limit(1)).one_or_none()
     if row is None:
         raise RolloutNotFound(deployment)
@@ -257,15 +316,17 @@ def _rollout(connection: Connection, row: Row[Any]) -> Rollout:
     )
 
 
-def _rolled_back(connection: Connection, rollout: Rollout, reason: str, by: str) -> Rollout:
+def take_back(connection: Connection, rollout: Rollout, reason: str, by: str) -> Rollout:
+    """Roll back, in a transaction that is open."""
     if rollout.state == "promoting":
         before = Ref.parse(rollout.before)
         unproven = reason_for(connection, rollout.deployment, before)
         replace_by(connection, rollout.deployment, before, unproven, by)
-    _change(connection, rollout, state="rolled back", share=0.0, live=None)
+    change(connection, rollout, state="rolled back", share=0.0, live=None)
     record_change(connection, rollout.id, "rollback", 0.0, reason, by)
-    return _read(connection, rollouts.c.id == rollout.id)
+    return read(connection, rollouts.c.id == rollout.id)
 
 
-def _change(connection: Connection, rollout: Rollout, **values: Any) -> None:
+def change(connection: Connection, rollout: Rollout, **values: Any) -> None:
+    """Change what is kept of a rollout."""
     connection.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(**values))

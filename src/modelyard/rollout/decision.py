@@ -43,7 +43,11 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All that a decision may look at. `seconds` is how long the step has lasted; `approved`, who has agreed so far."""
+    """All that a decision may look at. `seconds` is how long the step has lasted; `approved`, who has agreed so far.
+
+    `unready` says why the candidate does not do now what the step asks of it, and is empty when it does; `lost_seconds`
+    for how long it could not be opened.
+    """
 
     policy: Policy
     step: int
@@ -52,7 +56,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     paused: str = ""
     """By whom and why it was paused by hand; empty when it was not."""
     approved: tuple[str, ...] = ()
+    unready: str = ""
+    lost_seconds: float = 0.0
 
+
+LOST_SECONDS = 10.0
+"""A candidate that could not answer for so long is given up: whatever it would answer, nobody can have it."""
 
 Action: TypeAlias = Literal["wait", "advance", "promote", "rollback", "pause", "hold"]
 """``wait``: look again; ``advance``: the next step; ``promote``: the candidate is the version now; ``pause``: something
@@ -70,8 +79,9 @@ class Decision(msgspec.Struct, frozen=True):
 def decide(snapshot: Snapshot) -> Decision:
     """Name the next action: the same snapshot gives the same decision.
 
-    Harm ends a rollout at any time. What cannot be measured pauses it, and never condemns. Otherwise the next step is
-    taken when the least time is over and every metric that decides has passed.
+    Harm ends a rollout at any time, and so does a candidate that cannot answer. What cannot be measured pauses it, and
+    never condemns. Otherwise the next step is taken when the least time is over and every metric that decides has
+    passed; one that is not required has to pass only where there is something to go by.
 
     >>> from modelyard.rollout.policy import Step
     >>> policy = Policy(steps=(Step(0.1, least=60.0), Step(1.0)), rules=(Rule("errors", 0.01),))
@@ -82,20 +92,29 @@ def decide(snapshot: Snapshot) -> Decision:
     >>> decide(Snapshot(policy, 0, 30.0, (Measured("errors", safety=4.0),))).action
     'wait'
     """
-    policy, step = snapshot.policy, snapshot.policy.steps[snapshot.step]
     known = {measured.metric: measured for measured in snapshot.measured}
-    deciding = [rule for rule in policy.rules if rule.weight > 0.0]
-    verdicts = {rule.metric: verdict(policy, rule, known.get(rule.metric)) for rule in deciding}
+    deciding = [rule for rule in snapshot.policy.rules if rule.weight > 0.0]
+    verdicts = {rule.metric: verdict(snapshot.policy, rule, known.get(rule.metric)) for rule in deciding}
     failed = [name for name, said in verdicts.items() if said is Verdict.FAILED]
-    broken = [name for name, said in verdicts.items() if said is Verdict.BROKEN]
-    unsure = [name for name, said in verdicts.items() if said is Verdict.UNSURE]
     if failed:
         return Decision("rollback", f"harm above the margin is shown: {', '.join(failed)}", verdicts)
+    if snapshot.lost_seconds >= LOST_SECONDS:
+        return Decision("rollback", f"the candidate does not answer: {snapshot.unready}", verdicts)
     if snapshot.paused:
         return Decision("pause", snapshot.paused, verdicts)
+    if snapshot.unready:
+        return Decision("wait", snapshot.unready, verdicts)
+    required = [rule for rule in deciding if rule.required or ((found := known.get(rule.metric)) and found.seen)]
+    broken = [rule.metric for rule in required if verdicts[rule.metric] is Verdict.BROKEN]
     if broken:
         why = "; ".join(f"{name}: {_why_broken(known.get(name))}" for name in broken)
         return Decision("pause", f"it cannot be measured whether there is harm: {why}", verdicts)
+    return _timed(snapshot, [rule.metric for rule in required if verdicts[rule.metric] is Verdict.UNSURE], verdicts)
+
+
+def _timed(snapshot: Snapshot, unsure: list[str], verdicts: dict[str, Verdict]) -> Decision:
+    """Where nothing stands against going on but the time, and what is not sure yet."""
+    policy, step = snapshot.policy, snapshot.policy.steps[snapshot.step]
     if snapshot.seconds < step.least:
         return Decision("wait", f"the step lasts {step.least - snapshot.seconds:.0f} s more at least", verdicts)
     if unsure and snapshot.seconds < step.most:

@@ -30,11 +30,13 @@ class Rule(msgspec.Struct, frozen=True):
     """One metric: by how much the rate of what is bad may be higher than the baseline's before that is harm.
 
     `weight` is its part of the false rollbacks that are taken; a metric that is watched only has 0, and never decides.
+    One that is not `required` may condemn, but holds nothing up as long as there is nothing to go by, such as labels.
     """
 
     metric: str
     margin: float
     weight: float = 1.0
+    required: bool = True
     objective_ms: float = 100.0
     """Of ``slow``: answers later than this count."""
     tolerance: float = 0.0
@@ -55,7 +57,7 @@ RULES = (
     Rule("errors", 0.005),
     Rule("slow", 0.02),
     Rule("unusable", 0.002),
-    Rule("wrong", 0.01, weight=1.0),
+    Rule("wrong", 0.01, required=False),
 )
 """Answers that failed, that took longer than the objective, that were missing, infinite or out of range, and, where
 labels come, that were wrong."""
