@@ -34,8 +34,11 @@ def schema(width: int = 3) -> Schema:
     return Schema("dataframe", (*numbers, carrier), outputs)
 
 
-def graph(width: int = 3, bias: float = 0.0) -> bytes:
-    """P(late) is the logistic function of the sum of the columns (a missing x0 is 0.5), plus 1 for carrier UA."""
+def graph(width: int = 3, bias: float = 0.0, fails_above: float | None = None) -> bytes:
+    """P(late) is the logistic function of the sum of the columns (a missing x0 is 0.5), plus 1 for carrier UA.
+
+    With `fails_above` it cannot be computed where x0 is greater.
+    """
     names = [f"x{index}" for index in range(width)]
     nodes = [
         helper.make_node("IsNaN", ["x0"], ["gone"]),
@@ -54,6 +57,14 @@ def graph(width: int = 3, bias: float = 0.0) -> bytes:
         numpy_helper.from_array(np.array([[bias]]), "bias"),
         numpy_helper.from_array(np.array([["UA"]], dtype=object), "ua"),
     ]
+    if fails_above is not None:
+        nodes[4] = helper.make_node("Sum", ["x0_filled", *names[1:], "ua_bonus", "bias_there"], ["margin"])
+        nodes[4:4] = [
+            helper.make_node("Greater", ["x0_filled", "limit"], ["is_above"]),
+            helper.make_node("Cast", ["is_above"], ["place"], to=TensorProto.INT64),
+            helper.make_node("GatherElements", ["bias", "place"], ["bias_there"], axis=0),  # of a bias there is one
+        ]
+        constants.append(numpy_helper.from_array(np.array([[fails_above]]), "limit"))
     made = helper.make_graph(
         nodes,
         "logistic",
@@ -94,9 +105,17 @@ def frame(rows: int, width: int = 3) -> Frame:
     return Frame(columns, rows)
 
 
-def write_compiled(folder: Path, *, name: str = "toy", width: int = 3, bias: float = 0.0, shift: float = 0.0) -> Bundle:
+def write_compiled(
+    folder: Path,
+    *,
+    name: str = "toy",
+    width: int = 3,
+    bias: float = 0.0,
+    shift: float = 0.0,
+    fails_above: float | None = None,
+) -> Bundle:
     """A bundle with that model; `shift` moves the recorded probabilities away from what the model answers."""
-    raw, compiled, made = graph(width, bias), form(width), schema(width)
+    raw, compiled, made = graph(width, bias, fails_above), form(width), schema(width)
     runtime = OnnxRuntime(raw, compiled, made)
     inputs = frame(8, width)
     batch = runtime.predict(inputs)

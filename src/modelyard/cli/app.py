@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("deploy", "Put a version behind a deployment, once it is proven."),
     "promote": ("rollouts", "Let the candidate of a rollout take the place of what answers."),
     "rollback": ("rollouts", "End a rollout: the version before answers all calls."),
-    "rollout": ("rollouts", "A rollout: what it has come to, and another share for its candidate."),
+    "rollout": ("rollouts", "A rollout: what it has come to, and what people decide about it meanwhile."),
     "retrain": ("retrain", "Train a deployment's model again, judge it, roll it out if it is better."),
     "status": ("deploy", "What is deployed, ready and why not."),
     "top": ("top", "Watch a running server: requests, latencies, refusals, workers."),

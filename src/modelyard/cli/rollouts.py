@@ -1,24 +1,28 @@
-"""Rollouts by hand: promote, roll back, another share, and what one has come to."""
+"""Rollouts steered by people: promote, roll back, pause, resume, approve, next step, another share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelyard.cli.deploy import Timeout, Wait, follow
 from modelyard.cli.output import Json, emit, out, reported_errors
+from modelyard.cli.rollout_show import Name
+from modelyard.cli.rollout_show import app as views
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modelyard.control.rollouts import Rollout
-    from modelyard.registry import Registry
-    from modelyard.rollout.measuring import Measured, Shadowed
 
 app = typer.Typer()
-group = typer.Typer(no_args_is_help=True, help="A rollout: what it has come to, and another share for its candidate.")
+group = typer.Typer(
+    no_args_is_help=True, help="A rollout: what it has come to, and what people decide about it meanwhile."
+)
+group.add_typer(views)
 app.add_typer(group, name="rollout")
 
-Name = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the decision.")]
 
 
@@ -87,83 +91,74 @@ def share(
 
 
 @group.command()
-def show(
-    deployment: Name,
-    objective: Annotated[float, typer.Option("--objective-ms", help="Answers later than this count as slow.")] = 100.0,
-    as_json: Json = False,
+def advance(
+    deployment: Name, reason: Reason = "", wait: Wait = True, timeout: Timeout = 60.0, as_json: Json = False
 ) -> None:
-    """The open rollout of a deployment, or the last one: who gets what, how both versions do, and every decision.
+    """Take the next step of a canary now, whatever is known so far.
 
-    Differences are between the two ends of an interval at all times with 95 %, however often one looks.
-
-    Example: modelyard rollout show flights-delay
+    Example: modelyard rollout advance flights-delay --reason "quiet hours end at eight"
     """
-    from modelyard.control import rollouts
+    from modelyard.cli.registry import user
+    from modelyard.control import steering
     from modelyard.registry import Registry
 
     with reported_errors(as_json), Registry.open() as registry:
-        rollout = rollouts.shown(registry, deployment)
-        measured, shadowed = _measure(registry, rollout, objective)
-    document = {"rollout": rollout, "measured": measured, "shadowed": shadowed}
-    emit(document, as_json, lambda: _print(rollout, measured, shadowed))
+        rollout = steering.advance(registry, deployment, reason, by=user())
+        follow(registry.home, rollout.awaited(), rollout.strategy, wait, timeout, as_json)
 
 
-def _measure(registry: Registry, rollout: Rollout, slow_ms: float) -> tuple[tuple[Measured, ...], Shadowed | None]:
-    from datetime import UTC, datetime
+@group.command()
+def pause(deployment: Name, reason: Reason = "", as_json: Json = False) -> None:
+    """Have a canary stay at its step until it is resumed. Harm that is shown still ends it; its time stands still.
 
-    from modelyard.domain.desired import CANDIDATE
-    from modelyard.monitoring.performance.task import Aim, Task
-    from modelyard.records.query import RecordDatabase
-    from modelyard.rollout import measuring
+    Example: modelyard rollout pause flights-delay --reason "the database is being moved"
+    """
+    from modelyard.control import steering
 
-    name, old, new = rollout.deployment, rollout.before, rollout.candidate
-    classes = Task.of(registry.bundle(registry.version(new)).manifest.schema).aim is not Aim.REGRESSION
-    with RecordDatabase(registry.home.records) as records:
-        if rollout.strategy == "shadow":
-            since = rollout.changes[0].at
-            return (), measuring.shadowed(records, name, name + CANDIDATE, new, since)
-        periods = rollout.periods(datetime.now(UTC))
-        return measuring.divided(records, name, old, new, periods, slow_ms, classes=classes), None
+    _marked(steering.pause, deployment, reason, "", as_json)
 
 
-def _print(rollout: Rollout, measured: tuple[Measured, ...], shadowed: Shadowed | None) -> None:
-    from modelyard.cli.cards import moment, put, table
+@group.command()
+def resume(deployment: Name, reason: Reason = "", as_json: Json = False) -> None:
+    """Have a canary that was paused go on.
 
-    way = f"{rollout.before} -> {rollout.candidate}"
-    out.print(f"{rollout.deployment}: {way}, {rollout.strategy}, {rollout.state}", markup=False)
-    if rollout.is_live:
-        kept = f"; calls with one value of {rollout.key!r} stay together" if rollout.key else ""
-        out.print(f"the candidate answers {rollout.share:.3g} of the calls{kept}", markup=False)
-    if shadowed is not None:
-        out.print(
-            f"answers differ on {shadowed.different} of {shadowed.rows} rows; "
-            f"the share lies between {shadowed.low:.2%} and {shadowed.high:.2%}",
-            markup=False,
-        )
-    if any(one.baseline or one.candidate for one in measured):
-        lines = [
-            [
-                one.metric,
-                *_side(one.baseline, one.baseline_rate),
-                *_side(one.candidate, one.candidate_rate),
-                _between(one),
-            ]
-            for one in measured
-        ]
-        put(table(["metric", "calls before", "rate", "candidate's", "rate", "difference"], lines))
-    rows: list[list[Any]] = [
-        [moment(one.at), one.action, f"{one.share:.3g}", one.by, one.reason] for one in rollout.changes
-    ]
-    put(table(["at", "action", "share", "by", "reason"], rows))
+    Example: modelyard rollout resume flights-delay
+    """
+    from modelyard.control import steering
+
+    _marked(steering.resume, deployment, reason, "", as_json)
 
 
-def _side(calls: int, rate: float | None) -> list[str]:
-    return [f"{calls:,}", "-" if rate is None else f"{rate:.2%}"]
+@group.command()
+def approve(
+    deployment: Name,
+    reason: Reason = "",
+    name: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="Whose approval it is, if not the user's who is logged in.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Agree that the candidate of a canary answers everybody, once the evidence allows it.
+
+    Who has to agree is said by the policy; nothing checks yet that one is who one says.
+
+    Example: modelyard rollout approve flights-delay --reason "reviewed the report"
+    """
+    from modelyard.control import steering
+
+    _marked(steering.approve, deployment, reason, name, as_json)
 
 
-def _between(one: Measured) -> str:
-    if not one.baseline or not one.candidate:
-        return "not known"
-    low = "?" if one.low <= -1.0 else f"{one.low * 100:+.2f}"
-    high = "?" if one.high >= 1.0 else f"{one.high * 100:+.2f}"
-    return f"{low} to {high} points"
+def _marked(act: Callable[..., Rollout], deployment: str, reason: str, name: str, as_json: bool) -> None:
+    from modelyard.cli.registry import user
+    from modelyard.registry import Registry
+
+    with reported_errors(as_json), Registry.open() as registry:
+        rollout = act(registry, deployment, reason, by=name or user())
+    last = rollout.changes[-1]
+    said = f" ({last.reason})" if last.reason else ""
+    emit(
+        {"rollout": rollout},
+        as_json,
+        lambda: out.print(f"{deployment}: {last.action} by {last.by}{said}", markup=False),
+    )

@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from modelyard import __version__
-from modelyard.control import deployments, rollouts
+from modelyard.control import deployments
 from modelyard.control.alerting import add_alerts
-from modelyard.control.rollouts import Strategy
+from modelyard.control.rollout_routes import add_rollouts
 from modelyard.domain.names import Ref
 from modelyard.errors import Conflict, Failed, ModelyardError, NotFound, Rejected, Unavailable
 from modelyard.registry import Registry
@@ -42,38 +42,6 @@ class DeployRequest(BaseModel):
     by: str = ""
 
 
-class RolloutRequest(BaseModel):
-    """Put a version beside what a deployment answers with."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    ref: str = Field(description="NAME@VERSION, NAME@ALIAS, or NAME for the newest")
-    strategy: Strategy
-    share: float | None = Field(None, description="with ab: which part of the calls the candidate answers, 0 to 1")
-    key: str = Field("", description="calls with the same value of this input go to the same version")
-    unproven: str | None = None
-    by: str = ""
-
-
-class ShareRequest(BaseModel):
-    """Give the candidate another part of the calls."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    share: float
-    reason: str = ""
-    by: str = ""
-
-
-class EndRequest(BaseModel):
-    """End a rollout, for a reason that is kept."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str = ""
-    by: str = ""
-
-
 def create_app(registry: Registry) -> FastAPI:
     """The control plane's API over `registry`."""
     app = FastAPI(title="Modelyard control plane", version=__version__, openapi_url="/openapi.json", redoc_url=None)
@@ -85,7 +53,7 @@ def create_app(registry: Registry) -> FastAPI:
     _add_registry(app, registry)
     _add_deployments(app, registry)
     add_alerts(app, registry, _json)
-    _add_rollouts(app, registry)
+    add_rollouts(app, registry, _json)
     return app
 
 
@@ -149,34 +117,6 @@ def _add_deployments(app: FastAPI, registry: Registry) -> None:
     def history(name: str) -> Response:
         """Every decision about a deployment, oldest first."""
         return _json({"decisions": deployments.history(registry, name)})
-
-
-def _add_rollouts(app: FastAPI, registry: Registry) -> None:
-    @app.get("/deployments/{name}/rollout")
-    def show_rollout(name: str) -> Response:
-        """The open rollout of a deployment, or the last one."""
-        return _json(rollouts.shown(registry, name))
-
-    @app.post("/deployments/{name}/rollout")
-    def begin_rollout(name: str, asked: RolloutRequest) -> Response:
-        """Put a version beside what the deployment answers with."""
-        options: dict[str, Any] = {"share": asked.share, "key": asked.key, "override_reason": asked.unproven}
-        return _json(rollouts.begin(registry, asked.ref, name, asked.strategy, **options, by=asked.by))
-
-    @app.post("/deployments/{name}/rollout/share")
-    def set_share(name: str, asked: ShareRequest) -> Response:
-        """Give the candidate of an A/B rollout another part of the calls."""
-        return _json(rollouts.set_share(registry, name, asked.share, asked.reason, asked.by))
-
-    @app.post("/deployments/{name}/rollout/promote")
-    def promote(name: str, asked: EndRequest) -> Response:
-        """Let the candidate answer all calls, and take the place of what answered before."""
-        return _json(rollouts.promote(registry, name, asked.reason, asked.by))
-
-    @app.post("/deployments/{name}/rollout/rollback")
-    def rollback(name: str, asked: EndRequest) -> Response:
-        """Take the candidate away; the version before answers all calls."""
-        return _json(rollouts.rollback(registry, name, asked.reason, asked.by))
 
 
 def _json(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.control import courses, rollouts, steering
 from modelyard.control.courses import Standing
+from modelyard.control.progress import metrics
 from modelyard.control.rollouts import ITSELF, Rollout
 from modelyard.control.up import running
 from modelyard.control.watch import Sighting, look
@@ -163,7 +164,7 @@ class Driver:
                 raise Conflict(f"the rollout of {rollout.deployment!r} was changed by somebody else")
             stored = courses.write(connection, rollout.id, course, standing.revision)
             if noted is not None and course.decision is not None:
-                told = evidences.told(course.evidence, course.policy, course.step)
+                told = metrics(course, course.policy)
                 courses.note(connection, rollout.id, course.looked, noted, course.decision, told)
                 _carry_out(connection, rollout, stored, course.decision)
         self._stored[rollout.id] = course.looked
@@ -249,7 +250,7 @@ class Driving:
                 self._driver.look()
             except ModelyardError as error:
                 _log.warning("rollouts cannot be driven now: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a loop that ends would leave every rollout where it is, and nobody would know
                 _log.exception("rollouts cannot be driven now")
             # At most half of the time is spent on looking, however long a look takes.
             pause = max(LOOK_SECONDS - (time.monotonic() - began), (time.monotonic() - began), 0.1)

@@ -132,7 +132,7 @@ def _rule(name: str, said: Any, where: str) -> Rule:
     known = {field.encode_name for field in msgspec.structs.fields(Rule)} - {"metric"}
     if unknown := sorted(table.keys() - known):
         raise InvalidRequest(
-            f"{where} metrics: {name} has {', '.join(unknown)}, which means nothing; there is {', '.join(sorted(known))}"
+            f"{where} metrics: {name} has {', '.join(unknown)}; what means something is {', '.join(sorted(known))}"
         )
     base = {} if usual is None else msgspec.to_builtins(usual)
     told = dict(table)

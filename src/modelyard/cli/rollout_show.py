@@ -1,0 +1,284 @@
+"""What a rollout has come to: at one moment, followed live, and decision by decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelyard.cli.output import Json, emit, err, out, reported_errors
+
+if TYPE_CHECKING:
+    from modelyard.control.courses import Stored
+    from modelyard.control.progress import Metric, Progress
+    from modelyard.control.rollouts import Rollout
+    from modelyard.registry import Registry
+    from modelyard.rollout.measuring import Measured, Shadowed
+
+app = typer.Typer()
+
+Name = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
+
+
+@app.command()
+def show(
+    deployment: Name,
+    objective: Annotated[
+        float,
+        typer.Option("--objective-ms", help="Answers later than this count as slow; a canary's policy says its own."),
+    ] = 100.0,
+    as_json: Json = False,
+) -> None:
+    """The open rollout of a deployment, or the last one: who gets what, how both versions do, and what was decided.
+
+    Differences are between the two ends of an interval at all times with 95 %, however often one looks.
+
+    Example: modelyard rollout show flights-delay
+    """
+    from modelyard.control import rollouts
+    from modelyard.control.progress import progress
+    from modelyard.registry import Registry
+
+    with reported_errors(as_json), Registry.open() as registry:
+        rollout = rollouts.shown(registry, deployment)
+        found = progress(registry, rollout)
+        measured, shadowed = ((), None) if found else _measure(registry, rollout, objective)
+    document = {"rollout": rollout, "progress": found, "measured": measured, "shadowed": shadowed}
+    emit(document, as_json, lambda: _print(rollout, found, measured, shadowed))
+
+
+@app.command()
+def watch(
+    deployment: Name,
+    every: Annotated[float, typer.Option("--every", metavar="SECONDS", help="How often to look.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Follow a rollout until it ends: a line when something changes, and with --json one document a line.
+
+    Exit status 1 if it was rolled back.
+
+    Example: modelyard rollout watch flights-delay
+    """
+    import time
+    from functools import partial
+
+    from modelyard.control import rollouts
+    from modelyard.control.progress import progress
+    from modelyard.registry import Registry
+
+    told: Any = None
+    with reported_errors(as_json), Registry.open() as registry:
+        while True:
+            rollout = rollouts.shown(registry, deployment)
+            found = progress(registry, rollout)
+            if (seen := _seen(rollout, found)) != told:
+                told = seen
+                emit({"rollout": rollout, "progress": found}, as_json, partial(_line, rollout, found))
+            if not rollout.is_live:
+                break
+            time.sleep(every)
+    if rollout.state == "rolled back":
+        raise typer.Exit(1)
+
+
+@app.command()
+def decisions(
+    deployment: Name,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Decide again on what was stored with each; exit status 1 if one differs.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What was decided about the last canary of a deployment, each with the numbers that it rested on.
+
+    Example: modelyard rollout decisions flights-delay --replay
+    """
+    from modelyard.control import rollouts, steering
+    from modelyard.registry import Registry
+
+    with reported_errors(as_json), Registry.open() as registry:
+        stored = steering.decided(registry, rollouts.shown(registry, deployment))
+    again = [one.replayed() for one in stored] if replay else []
+    other = [one for one, now in zip(stored, again, strict=False) if now != one.decision]
+    document = {
+        "decisions": stored,
+        **({"replayed": len(again), "different": [one.id for one in other]} if replay else {}),
+    }
+    emit(document, as_json, lambda: _print_decisions(stored, replay, other))
+    if other:
+        raise typer.Exit(1)
+
+
+def _seen(rollout: Rollout, found: Progress | None) -> Any:
+    """What a new line is for."""
+    decision = None if found is None or found.decision is None else (found.decision.action, found.decision.verdicts)
+    return rollout.state, len(rollout.changes), decision
+
+
+def _line(rollout: Rollout, found: Progress | None) -> None:
+    from modelyard.cli.cards import moment
+
+    last = rollout.changes[-1]
+    at = moment(last.at if found is None else max(found.looked, last.at))
+    if not rollout.is_live:
+        why = f": {last.reason}" if last.reason else ""
+        out.print(f"{at}  {rollout.deployment}: {rollout.state}{why}", markup=False)
+        return
+    parts = [f"{at}  {rollout.deployment}: {rollout.candidate} has {_share(rollout.share)}"]
+    if found is not None:
+        parts.append(f"step {found.step + 1} of {len(found.shares)} for {_time(found.seconds)}")
+        if found.decision is not None:
+            parts.append(f"{found.decision.action}: {found.decision.reason}")
+        parts += [f"{one.metric} {one.verdict}{_counted(one)}" for one in found.metrics if one.verdict]
+    out.print("; ".join(parts), markup=False)
+
+
+def _counted(one: Metric) -> str:
+    return "" if one.baseline_rate is None or one.candidate_rate is None else f" ({_interval(one.low, one.high)})"
+
+
+def _measure(registry: Registry, rollout: Rollout, slow_ms: float) -> tuple[tuple[Measured, ...], Shadowed | None]:
+    from datetime import UTC, datetime
+
+    from modelyard.domain.desired import CANDIDATE
+    from modelyard.monitoring.performance.task import Aim, Task
+    from modelyard.records.query import RecordDatabase
+    from modelyard.rollout import measuring
+
+    name, old, new = rollout.deployment, rollout.before, rollout.candidate
+    classes = Task.of(registry.bundle(registry.version(new)).manifest.schema).aim is not Aim.REGRESSION
+    with RecordDatabase(registry.home.records) as records:
+        if rollout.strategy == "shadow":
+            since = rollout.changes[0].at
+            return (), measuring.shadowed(records, name, name + CANDIDATE, new, since)
+        periods = rollout.periods(datetime.now(UTC))
+        return measuring.divided(records, name, old, new, periods, slow_ms, classes=classes), None
+
+
+def _print(rollout: Rollout, found: Progress | None, measured: tuple[Measured, ...], shadowed: Shadowed | None) -> None:
+    from modelyard.cli.cards import moment, put, table
+
+    way = f"{rollout.before} -> {rollout.candidate}"
+    out.print(f"{rollout.deployment}: {way}, {rollout.strategy}, {rollout.state}", markup=False)
+    if rollout.is_live:
+        kept = f"; calls with one value of {rollout.key!r} stay together" if rollout.key else ""
+        out.print(f"the candidate answers {_share(rollout.share)}{kept}", markup=False)
+    if found is not None:
+        _print_progress(rollout, found)
+    if shadowed is not None:
+        out.print(
+            f"answers differ on {shadowed.different} of {shadowed.rows} rows; "
+            f"the share lies between {shadowed.low:.2%} and {shadowed.high:.2%}",
+            markup=False,
+        )
+    _print_measured(measured)
+    rows: list[Any] = [[moment(one.at), one.action, f"{one.share:.3g}", one.by, one.reason] for one in rollout.changes]
+    put(table(["at", "action", "share", "by", "reason"], rows))
+
+
+def _print_progress(rollout: Rollout, found: Progress) -> None:
+    from modelyard.cli.cards import moment, put, table
+
+    steps = " -> ".join(f"[{_step(one)}]" if n == found.step else _step(one) for n, one in enumerate(found.shares))
+    times = f"at least {_time(found.least)}, at most {_time(found.most)}, then {found.undecided} if undecided"
+    out.print(
+        f"step {found.step + 1} of {len(found.shares)}: {steps}; for {_time(found.seconds)} ({times})", markup=False
+    )
+    if rollout.is_live:
+        for line in _notes(found):
+            out.print(line, markup=False)
+    lines = [
+        [
+            one.metric + (" (same rows)" if one.paired else ""),
+            *_side(one.baseline, one.baseline_rate),
+            *_side(one.candidate, one.candidate_rate),
+            _interval(one.low, one.high) if one.baseline and one.candidate else "not known",
+            f"+{one.margin * 100:.3g}",
+            one.verdict,
+        ]
+        for one in found.metrics
+    ]
+    put(table(["metric", "calls before", "rate", "candidate's", "rate", "difference", "margin", "verdict"], lines))
+    if rollout.is_live:
+        out.print(f"last look {moment(found.looked)}", markup=False)
+
+
+def _notes(found: Progress) -> list[str]:
+    """What holds it up, or is about to happen."""
+    lines = [f"{found.decision.action}: {found.decision.reason}"] if found.decision is not None else []
+    if found.paused and found.paused not in "".join(lines):
+        lines.append(found.paused)
+    if found.approvers:
+        missing = [name for name in found.approvers if name not in found.approved]
+        lines.append(
+            f"approved by {', '.join(found.approved) or 'nobody'}"
+            + (f"; still to approve: {', '.join(missing)}" if missing else "")
+        )
+    return lines
+
+
+def _print_measured(measured: tuple[Measured, ...]) -> None:
+    from modelyard.cli.cards import put, table
+
+    if not any(one.baseline or one.candidate for one in measured):
+        return
+    lines = [
+        [
+            one.metric,
+            *_side(one.baseline, one.baseline_rate),
+            *_side(one.candidate, one.candidate_rate),
+            _interval(one.low, one.high) if one.baseline and one.candidate else "not known",
+        ]
+        for one in measured
+    ]
+    put(table(["metric", "calls before", "rate", "candidate's", "rate", "difference"], lines))
+
+
+def _print_decisions(stored: tuple[Stored, ...], replay: bool, other: list[Stored]) -> None:
+    from modelyard.cli.cards import moment, put, table
+
+    rows = [
+        [
+            moment(one.at),
+            str(one.snapshot.step + 1),
+            _time(one.snapshot.seconds),
+            one.decision.action,
+            ", ".join(f"{name} {said}" for name, said in one.decision.verdicts.items()),
+            one.decision.reason,
+        ]
+        for one in stored
+    ]
+    put(table(["at", "step", "after", "action", "verdicts", "reason"], rows))
+    if replay and not other:
+        out.print(f"all {len(stored)} are decided in the same way again")
+    elif replay:
+        err.print(f"{len(other)} of {len(stored)} would be decided in another way now", markup=False)
+
+
+def _side(calls: float, rate: float | None) -> list[str]:
+    return [f"{calls:,.0f}", "-" if rate is None else f"{rate:.2%}"]
+
+
+def _interval(least: float, most: float) -> str:
+    low = "?" if least <= -1.0 else f"{least * 100:+.2f}"
+    high = "?" if most >= 1.0 else f"{most * 100:+.2f}"
+    return f"{low} to {high} points"
+
+
+def _share(share: float) -> str:
+    return "no calls, it computes them in the shadow" if share <= 0.0 else f"{share:.3g} of the calls"
+
+
+def _step(share: float) -> str:
+    return "shadow" if share <= 0.0 else f"{share:.3g}"
+
+
+def _time(seconds: float) -> str:
+    """A length of time in the largest unit that fits.
+
+    >>> _time(42.0), _time(300.0), _time(86400.0)
+    ('42 s', '5 min', '24 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
