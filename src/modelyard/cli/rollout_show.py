@@ -10,10 +10,11 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.control.courses import Stored
-    from modelyard.control.progress import Metric, Progress
+    from modelyard.control.progress import Progress
     from modelyard.control.rollouts import Rollout
     from modelyard.registry import Registry
     from modelyard.rollout.measuring import Measured, Shadowed
+    from modelyard.rollout.telling import Told
 
 app = typer.Typer()
 
@@ -129,12 +130,12 @@ def _line(rollout: Rollout, found: Progress | None) -> None:
         parts.append(f"step {found.step + 1} of {len(found.shares)} for {_time(found.seconds)}")
         if found.decision is not None:
             parts.append(f"{found.decision.action}: {found.decision.reason}")
-        parts += [f"{one.metric} {one.verdict}{_counted(one)}" for one in found.metrics if one.verdict]
+        parts += [f"{one.metric} {one.verdict}{_counted(one)}" for one in found.metrics]
     out.print("; ".join(parts), markup=False)
 
 
-def _counted(one: Metric) -> str:
-    return "" if one.baseline_rate is None or one.candidate_rate is None else f" ({_interval(one.low, one.high)})"
+def _counted(one: Told) -> str:
+    return "" if one.low is None and one.high is None else f" ({_interval(one.low, one.high)})"
 
 
 def _measure(registry: Registry, rollout: Rollout, slow_ms: float) -> tuple[tuple[Measured, ...], Shadowed | None]:
@@ -189,16 +190,19 @@ def _print_progress(rollout: Rollout, found: Progress) -> None:
             out.print(line, markup=False)
     lines = [
         [
-            one.metric + (" (same rows)" if one.paired else ""),
+            one.metric,
             *_side(one.baseline, one.baseline_rate),
             *_side(one.candidate, one.candidate_rate),
             _interval(one.low, one.high) if one.baseline and one.candidate else "not known",
+            f"+{one.tolerated * 100:.3g}",
             f"+{one.margin * 100:.3g}",
             one.verdict,
+            one.missing,
         ]
         for one in found.metrics
     ]
-    put(table(["metric", "calls before", "rate", "candidate's", "rate", "difference", "margin", "verdict"], lines))
+    heads = ["metric", "calls before", "rate", "candidate's", "rate", "difference", "passes below", "fails above"]
+    put(table([*heads, "verdict", "missing"], lines))
     if rollout.is_live:
         out.print(f"last look {moment(found.looked)}", markup=False)
 
@@ -227,7 +231,7 @@ def _print_measured(measured: tuple[Measured, ...]) -> None:
             one.metric,
             *_side(one.baseline, one.baseline_rate),
             *_side(one.candidate, one.candidate_rate),
-            _interval(one.low, one.high) if one.baseline and one.candidate else "not known",
+            _interval(_found(one.low), _found(one.high)) if one.baseline and one.candidate else "not known",
         ]
         for one in measured
     ]
@@ -259,10 +263,15 @@ def _side(calls: float, rate: float | None) -> list[str]:
     return [f"{calls:,.0f}", "-" if rate is None else f"{rate:.2%}"]
 
 
-def _interval(least: float, most: float) -> str:
-    low = "?" if least <= -1.0 else f"{least * 100:+.2f}"
-    high = "?" if most >= 1.0 else f"{most * 100:+.2f}"
+def _interval(least: float | None, most: float | None) -> str:
+    low = "?" if least is None else f"{least * 100:+.2f}"
+    high = "?" if most is None else f"{most * 100:+.2f}"
     return f"{low} to {high} points"
+
+
+def _found(end: float) -> float | None:
+    """Where an interval ends, if there is a difference that is excluded."""
+    return end if -1.0 < end < 1.0 else None
 
 
 def _share(share: float) -> str:

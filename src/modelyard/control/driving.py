@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.control import courses, rollouts, steering
 from modelyard.control.courses import Standing
-from modelyard.control.progress import metrics
 from modelyard.control.rollouts import ITSELF, Rollout
 from modelyard.control.up import running
 from modelyard.control.watch import Sighting, look
@@ -30,6 +29,7 @@ from modelyard.rollout import evidence as evidences
 from modelyard.rollout.course import Course
 from modelyard.rollout.decision import Decision, Measured, Snapshot, decide
 from modelyard.rollout.gathering import Subject, gather
+from modelyard.rollout.telling import told
 
 if TYPE_CHECKING:
     from modelyard.records.recent import RecentRecords
@@ -164,8 +164,8 @@ class Driver:
                 raise Conflict(f"the rollout of {rollout.deployment!r} was changed by somebody else")
             stored = courses.write(connection, rollout.id, course, standing.revision)
             if noted is not None and course.decision is not None:
-                told = metrics(course, course.policy)
-                courses.note(connection, rollout.id, course.looked, noted, course.decision, told)
+                found = told(course.evidence, course.policy, course.step)
+                courses.note(connection, rollout.id, course.looked, noted, course.decision, found)
                 _carry_out(connection, rollout, stored, course.decision)
         self._stored[rollout.id] = course.looked
         if course.decision is None or course.decision.action not in ("advance", "promote", "rollback"):
