@@ -16,7 +16,14 @@ from sqlalchemy import JSON, Connection, DateTime, LargeBinary, MetaData, Numeri
 from sqlalchemy.dialects.postgresql import BYTEA
 
 from modelyard.errors import Rejected
-from modelyard.registry import alert_tables, migrating, monitor_tables, newest, rollout_tables  # noqa: F401 - their tables are among the metadata
+from modelyard.registry import (  # their tables are among the metadata
+    alert_tables,  # noqa: F401
+    migrating,
+    monitor_tables,  # noqa: F401
+    newest,
+    retrain_tables,  # noqa: F401
+    rollout_tables,  # noqa: F401
+)
 from modelyard.registry.database import NEWEST, Database, upgrade
 from modelyard.registry.engines import Address, engine_of
 from modelyard.registry.tables import metadata
