@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
+from typing import Protocol
+from urllib.parse import urlsplit
 
 import msgspec
+
+from modelyard.errors import InvalidRequest
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,3 +67,66 @@ def kind_of(metric: str) -> Kind:
     (True, True, True)
     """
     return METRICS.get(metric.partition("=")[0], OUTSIDE)
+
+
+class Asked(Protocol):
+    """What a rule says of how its metric is measured; see `modelyard.rollout.policy.Rule`."""
+
+    @property
+    def metric(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def bound(self) -> float:
+        """Of ``loss``."""
+        ...
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Of ``unusable``."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Of a metric of the user's own."""
+        ...
+
+    @property
+    def query(self) -> str:
+        """For a counter of what is bad."""
+        ...
+
+    @property
+    def total(self) -> str:
+        """For a counter of everything."""
+        ...
+
+
+def check(rule: Asked, shares: Sequence[float]) -> None:
+    """See that a metric can be measured in a rollout with these steps.
+
+    Raises:
+        InvalidRequest: it cannot, and what to write instead.
+    """
+    name = rule.metric
+    if rule.url:
+        _check_own(rule)
+    elif name not in METRICS:
+        known = "; ".join(f"{one} ({kind.about})" for one, kind in METRICS.items())
+        raise InvalidRequest(f"there is no metric {name!r}; give it a url if it is your own, or take one of: {known}")
+    if name == "loss" and not rule.bound > 0.0:
+        raise InvalidRequest("loss needs a bound: by how much a number may be off until it is as bad as can be")
+    if name == "different" and shares[0] > 0.0:
+        raise InvalidRequest("different compares answers to the same rows, so the first step has to be a shadow")
+    if rule.range is not None and not rule.range[0] < rule.range[1]:
+        raise InvalidRequest(f"a range from {rule.range[0]:g} to {rule.range[1]:g} holds no number")
+
+
+def _check_own(rule: Asked) -> None:
+    if rule.metric in METRICS or rule.metric == RATIO or "=" in rule.metric:
+        raise InvalidRequest(f"{rule.metric!r} with a url needs a name of its own, without =")
+    if urlsplit(rule.url).scheme not in ("http", "https") or not urlsplit(rule.url).hostname:
+        raise InvalidRequest(f"{rule.metric}: the url has to be an address that begins with http:// or https://")
+    if bool(rule.query) != bool(rule.total):
+        raise InvalidRequest(f"{rule.metric}: query counts what is bad and total everything; give both or none")

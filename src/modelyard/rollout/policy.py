@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from modelyard.errors import InvalidRequest
+from modelyard.rollout import metrics
 
 Strategy: TypeAlias = Literal["canary", "shadow", "replace", "blue-green", "ab"]
 Undecided: TypeAlias = Literal["hold", "promote", "rollback"]
@@ -126,5 +127,6 @@ def check(policy: Policy) -> None:
     for rule in policy.rules:
         if not 0.0 <= rule.margin < 1.0 or rule.weight < 0.0:
             raise InvalidRequest(f"{rule.metric}: a margin is a share from 0 to 1, a weight is not negative")
+        metrics.check(rule, shares)
     if not 0.0 < policy.alpha < 1.0 or not 0.0 < policy.beta < 1.0:
         raise InvalidRequest("alpha and beta are probabilities between 0 and 1")

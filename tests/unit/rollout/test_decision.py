@@ -14,7 +14,7 @@ from modelyard.rollout.policy import Policy, Rule, Step
 
 POLICY = Policy(
     steps=(Step(0.0, 60, 600), Step(0.05, 60, 600), Step(0.5, 60, 600), Step(1.0, 60, 600)),
-    rules=(Rule("errors", 0.005), Rule("wrong", 0.01), Rule("latency", 0.1, weight=0.0)),
+    rules=(Rule("errors", 0.005), Rule("wrong", 0.01), Rule("slow", 0.1, weight=0.0)),
 )
 SAFE = (Measured("errors", safety=9.0), Measured("wrong", safety=9.0))
 UNSURE = (Measured("errors", safety=9.0), Measured("wrong", safety=2.9))
@@ -63,9 +63,9 @@ def test_who_must_approve_is_asked_before_everybody_gets_it() -> None:
 
 
 def test_verdicts_are_told_by_metric_and_watched_ones_do_not_decide() -> None:
-    found = decide(Snapshot(POLICY, 1, 300.0, (*HARM, Measured("latency", harm=99.0))))
+    found = decide(Snapshot(POLICY, 1, 300.0, (*HARM, Measured("slow", harm=99.0))))
     assert found.verdicts == {"errors": Verdict.PASSED, "wrong": Verdict.FAILED}
-    assert decide(Snapshot(POLICY, 1, 300.0, (*SAFE, Measured("latency", harm=99.0)))).action == "advance"
+    assert decide(Snapshot(POLICY, 1, 300.0, (*SAFE, Measured("slow", harm=99.0)))).action == "advance"
 
 
 def test_false_rollbacks_are_shared_out_among_metrics() -> None:
