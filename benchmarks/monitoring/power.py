@@ -20,6 +20,7 @@ from benchmarks.monitoring.streams import PEERS, Order, sources, written
 from modelyard.monitoring.budget import Budget
 
 QUARTER = Budget.parse("1 per quarter").seconds
+ALL = "ALL: median of sources"
 Alarms = Mapping[str, list[int]]
 
 
@@ -62,7 +63,7 @@ def power(peers: Mapping[str, Path], seeds: int, order: Order) -> Iterator[Power
         wrong, checks = sum(each.false_alarms for each in mine), sum(each.checks for each in mine)
         delay, worst = median(each.rows for each in mine), max(each.worst for each in mine)
         runs = sum(each.streams for each in mine)
-        yield Power("ALL: median of sources", tool, delay, worst, runs, wrong, checks, _a_quarter(wrong, checks))
+        yield Power(ALL, tool, delay, worst, runs, wrong, checks, _a_quarter(wrong, checks))
 
 
 def _followed(name: str, python: Path, streams: Path, rows: int) -> Iterator[tuple[str, Alarms]]:

@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.environments import cache_folder
 from benchmarks.serving.histogram import Histogram
 
 SOURCE = Path(__file__).with_name("generator.c")
-
-
-def cache_folder() -> Path:
-    """Where environments of peers and the compiled generator are kept between runs, outside the repository."""
-    return Path(os.environ.get("MODELYARD_BENCHMARKS") or Path.home() / ".cache" / "modelyard-benchmarks")
 
 
 def generator() -> Path:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import environments
 from benchmarks.serving.forms import (
     HAND_WRITTEN,
     Form,
@@ -27,12 +25,10 @@ from benchmarks.serving.forms import (
     rows_body,
     triton_body,
 )
-from benchmarks.serving.load import cache_folder
 from benchmarks.serving.processes import NotStarted, free_port
 from benchmarks.serving.servers import WORKERS, Place, Server
 
 HERE = Path(__file__).parent
-INSTALL_SECONDS = 900
 BASELINE = "fastapi"
 
 
@@ -71,33 +67,15 @@ class Peer:
 
 
 def environment(requirements: str) -> Path:
-    """The environment for a requirements list, made with uv when it is not there or its list has changed.
+    """The environment for a requirements list beside this file.
 
     Raises:
         NotStarted: something does not install.
     """
-    listed = HERE / f"{requirements}.txt"
-    folder = cache_folder() / "environments" / requirements
-    installed = folder / "installed.txt"
-    if installed.exists() and installed.read_bytes() == listed.read_bytes():
-        return folder
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
-    if uv is None:
-        raise NotStarted("there is no uv to install it with")
-    _run([uv, "venv", "--quiet", "--clear", "--python", "3.11", str(folder)])
-    _run([uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", str(listed)])
-    installed.write_bytes(listed.read_bytes())
-    return folder
-
-
-def _run(command: Sequence[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise NotStarted(f"it did not install within {INSTALL_SECONDS} s") from None
-    if done.returncode != 0:
-        raise NotStarted("it does not install: " + " ".join(done.stderr.split())[-300:])
+        return environments.environment(HERE / f"{requirements}.txt", requirements)
+    except environments.NotInstalled as problem:
+        raise NotStarted(str(problem)) from None
 
 
 def _fastapi(place: Place) -> Sequence[str]:

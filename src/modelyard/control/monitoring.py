@@ -14,6 +14,9 @@ from modelyard.errors import ModelyardError
 from modelyard.home import Home
 from modelyard.monitoring.following import EVERY, follow
 
+NICENESS = 19
+"""Windows can wait, answers cannot."""
+
 
 def parse() -> argparse.Namespace:
     """The options of the command line."""
@@ -33,6 +36,7 @@ def main() -> int:
     options, stop = parse(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    os.nice(NICENESS)
     if options.announce is not None:
         announce.write(options.announce, announce.Announcement("", os.getpid()))
     try:

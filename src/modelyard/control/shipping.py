@@ -14,8 +14,8 @@ from modelyard.errors import ModelyardError
 from modelyard.home import Home
 from modelyard.monitoring.shipments import EVERY, follow
 
-NICENESS = 10
-"""Shipping can wait, answers cannot: where both want the processor, the shipper gets a tenth of it."""
+NICENESS = 19
+"""Shipping can wait, answers cannot: where both want the processor, the shipper hardly gets any of it."""
 
 
 def parse() -> argparse.Namespace:

@@ -49,8 +49,12 @@ class Framing:
 
     def frame(self, payload: bytes) -> bytes:
         """`payload` as a frame, to be written in one go. Its length must be at most `MAX_PAYLOAD`."""
+        return self.head(payload) + payload
+
+    def head(self, payload: bytes) -> bytes:
+        """What stands before `payload` in its frame."""
         checksum = crc32(payload, crc32(_LENGTH.pack(len(payload)), self.seed))
-        return _HEAD.pack(self.mark, len(payload), checksum) + payload
+        return _HEAD.pack(self.mark, len(payload), checksum)
 
     def frames(self, data: bytes, start: int = 0) -> Frames:
         """Every whole frame of `data` from `start` on, where a frame is expected to begin."""

@@ -23,6 +23,9 @@ from modelyard.records.framing import HEADER_BYTES, MAX_PAYLOAD, SALT_BYTES, Fra
 
 SUFFIX = ".log"
 
+_PARTS = 1024
+"""So many parts one system call takes at least (IOV_MAX)."""
+
 Fsync: TypeAlias = Literal["never", "always"]
 """``never``: safe against the death of the process; ``always``: against the loss of power as well, and much slower."""
 
@@ -69,9 +72,7 @@ class SegmentWriter:
         with self._lock, _reported(self.folder):
             if self._descriptor < 0 or self._end >= self._segment_bytes or self._process != os.getpid():
                 self._open_segment()
-            frame = self._framing.frame
-            data = frame(payloads[0]) if len(payloads) == 1 else b"".join(map(frame, payloads))
-            self._write(data)
+            self._write([part for payload in payloads for part in (self._framing.head(payload), payload)])
 
     def close(self) -> None:
         """Let go of the segment. Calling it twice is harmless; appending afterwards is an error."""
@@ -79,19 +80,26 @@ class SegmentWriter:
             self._closed = True
             self._let_go()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, parts: list[bytes]) -> None:
+        """Write all parts as they are: putting them together first would cost more than to write them."""
         try:
-            written = os.write(self._descriptor, data)
-            while written < len(data):
-                # A short write: the rest either fits or raises the reason.
-                written += os.write(self._descriptor, data[written:])
+            for start in range(0, len(parts), _PARTS):
+                self._write_some(parts[start : start + _PARTS])
             if self._fsync:
                 os.fdatasync(self._descriptor)
-            self._end += len(data)
+            self._end += sum(map(len, parts))
         except BaseException:
             # Also when a signal interrupts: what is not acknowledged is cut off, and the end stays known.
             self._take_back()
             raise
+
+    def _write_some(self, parts: list[bytes]) -> None:
+        written, length = os.writev(self._descriptor, parts), sum(map(len, parts))
+        if written < length:
+            rest = b"".join(parts)[written:]
+            while rest:
+                # A short write: the rest either fits or raises the reason.
+                rest = rest[os.write(self._descriptor, rest) :]
 
     def _take_back(self) -> None:
         """Cut off what a failed append left, so that the next one begins where a frame is expected."""
