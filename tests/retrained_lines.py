@@ -97,9 +97,7 @@ def deploy_first(home: Home, project: Path) -> str:
     return ref
 
 
-def answered(
-    home: Home, days: range, *, slope: float, each: int = 100, noise: float = 0.1, labelled: bool = True
-) -> None:
+def answered(home: Home, days: range, *, slope: float, each: int = 100, noise: float = 0.1, name: str = "call") -> None:
     """Calls of some days before now, `each` a day, in calls of ten, and their truth: y = slope * x."""
     draw = np.random.default_rng(days.start + 1)
     now = time.time_ns()
@@ -110,17 +108,16 @@ def answered(
     for day in days:
         for call in range(each // 10):
             x = draw.normal(size=10)
-            name, at = f"{day}-{call}", now - day * DAY + call * DAY // (each // 10)
-            answer = rows.write_response({"predict": 2 * x}, schema, Source("line", 1, name, 10))
+            called, at = f"{name}-{day}-{call}", now - day * DAY + call * DAY // (each // 10)
+            answer = rows.write_response({"predict": 2 * x}, schema, Source("line", 1, called, 10))
             asked = rows.write_request(Frame({"x": Vector(x)}, 10), schema)
             record = PredictionRecord(
-                name, "live", "line", 1, version.digest, now, 10**6, 200, "ok", "rows", 10, asked, answer, event_ns=at
+                called, "live", "line", 1, version.digest, now, 10**6, 200, "ok", "rows", 10, asked, answer, event_ns=at
             )
             log.append(record)
             truth = slope * x + noise * draw.normal(size=10)
-            if labelled:
-                labels.append_many(
-                    Label(row_id(name, row, 10), float(truth[row]), now, known_ns=at + 10**9) for row in range(10)
-                )
+            labels.append_many(
+                Label(row_id(called, row, 10), float(truth[row]), now, known_ns=at + 10**9) for row in range(10)
+            )
     log.close()
     labels.close()

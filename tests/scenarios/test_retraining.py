@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from modelyard.retraining import retrain
 from modelyard.retraining.report import Report
 from modelyard.retraining.turns import Turns
 from retrained_lines import PLAN, answered, deploy_first, make_project
+from scenarios.test_up_deploy import eventually
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +154,38 @@ def test_a_model_is_trained_again_once_at_a_time(place: tuple[Home, Path]) -> No
         )
     with pytest.raises(DeploymentNotFound):
         retrain(home, "nobody", project=project)
+
+
+def test_new_labels_begin_a_retraining_by_themselves(place: tuple[Home, Path]) -> None:
+    home, project = place
+    make_project(
+        project, PLAN.replace("[retrain]", '[retrain]\non = ["labels"]\nlabels = 50\npause = "0s"\nstrategy = "none"')
+    )
+    watched = command(home, "watch", "live", "--project", str(project))
+    assert watched["labelled"] >= 2000
+    assert command(home, "watch")[0]["deployment"] == "live"
+    answered(home, range(1, 0, -1), slope=3.0, name="later")
+
+    said = home.run / "said.json"
+    command_ = [
+        sys.executable,
+        "-P",
+        "-m",
+        "modelyard.retraining.following",
+        "--home",
+        str(home.path),
+        "--every",
+        "0.2",
+    ]
+    process = subprocess.Popen([*command_, "--announce", str(said)], stderr=subprocess.DEVNULL)
+    try:
+        begun = eventually(lambda: [each for each in command(home, "list") if each["trigger"] == "labels"], 120)
+        eventually(lambda: command(home, "show", str(begun[0]["id"]))["state"] != "running", 120)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    found = command(home, "show", str(begun[0]["id"]))
+    assert (found["state"], found["rollout"]) == ("accepted", "")
+    assert "100 new labels" in found["why"]
+    command(home, "unwatch", "live")
+    assert command(home, "watch") == []

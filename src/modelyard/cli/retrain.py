@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
+    from modelyard.home import Home
     from modelyard.retraining.report import Evaluation, Report
+    from modelyard.retraining.watched import Watch
 
 
 class _OrRun(TyperGroup):
@@ -114,6 +116,84 @@ def show(
         html.write_text(page_of(report), "utf-8")
         err.print(f"written to {html}", markup=False)
     emit(report, as_json, lambda: _print(report))
+
+
+@group.command()
+def watch(
+    deployment: Annotated[
+        str | None, typer.Argument(metavar="[DEPLOYMENT]", help="Without one, those that are watched are listed.")
+    ] = None,
+    project: Annotated[Path, typer.Option("--project", help="The folder with modelyard.toml.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Have a deployment's model trained again by itself under `modelyard up`, as [retrain] in its project's file says.
+
+    `on` in it names what begins it: alert, labels, schedule. The file is read anew each time.
+
+    Example: modelyard retrain watch flights-delay --project ~/flights
+    """
+    from modelyard.home import Home
+    from modelyard.retraining import watched
+
+    home = Home.locate()
+    with reported_errors(as_json):
+        found = watched.watches(home) if deployment is None else (_watch(home, deployment, project),)
+    emit(found if deployment is None else found[0], as_json, lambda: _print_watches(found))
+
+
+@group.command()
+def unwatch(deployment: Name, as_json: Json = False) -> None:
+    """Train a deployment's model again by hand only.
+
+    Example: modelyard retrain unwatch flights-delay
+    """
+    from modelyard.home import Home
+    from modelyard.retraining import watched
+
+    with reported_errors(as_json):
+        gone = watched.unwatch(Home.locate(), deployment)
+    emit(gone, as_json, lambda: out.print(f"{deployment} is trained again by hand only", markup=False))
+
+
+def _watch(home: Home, deployment: str, project: Path) -> Watch:
+    """See that the plan can be followed, and remember."""
+    from modelyard.cli.registry import user
+    from modelyard.control.deployments import in_force
+    from modelyard.errors import DeploymentNotFound, InvalidRequest
+    from modelyard.project import read
+    from modelyard.registry import Registry
+    from modelyard.retraining import watched
+    from modelyard.retraining.looking import count_labels
+    from modelyard.retraining.plan import plan_of
+
+    found = read(project)
+    if found is None:
+        raise InvalidRequest(f"{project.absolute()} has no modelyard.toml, which says how to train again")
+    if not plan_of(found).on:
+        raise InvalidRequest(f'{found.file}: [retrain] on = ["alert", …] is not said, so nothing would begin by itself')
+    with Registry.open(home) as registry:
+        there = sorted(each.deployment for each in in_force(registry))
+    if deployment not in there:
+        raise DeploymentNotFound(deployment, there)
+    return watched.watch(home, deployment, project, user(), count_labels(home, deployment))
+
+
+def _print_watches(found: tuple[Watch, ...]) -> None:
+    from modelyard.cli.cards import moment, put, table
+    from modelyard.errors import ModelyardError
+    from modelyard.retraining.looking import plan_for
+
+    if not found:
+        out.print("no deployment is watched: modelyard retrain watch DEPLOYMENT --project DIR")
+        return
+    rows: list[list[Any]] = []
+    for each in found:
+        try:
+            said = ", ".join(plan_for(each).on)
+        except ModelyardError as error:
+            said = str(error)
+        rows.append([each.deployment, said, each.project, moment(each.since)])
+    put(table(["deployment", "trained again on", "project", "watched since"], rows))
 
 
 def _print_list(found: list[Report]) -> None:

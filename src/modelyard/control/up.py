@@ -24,6 +24,7 @@ from modelyard.errors import Conflict, PolicyDenied
 from modelyard.home import Home
 
 CONTROL, DATA, MONITOR, SHIPPER = "control plane", "data plane", "monitor", "shipper"
+RETRAINING = "retraining"
 
 _BACKLOG = 4096
 
@@ -90,7 +91,7 @@ def supervise(
     ):
         say = _announcer(home, ready)
         listening = [_control(home, control), _data(home, options, control, data)]
-        Supervisor([*listening, _monitor(home), _shipper(home)], tell, say).run(stop)
+        Supervisor([*listening, _monitor(home), _shipper(home), _retraining(home)], tell, say).run(stop)
 
 
 def _announcer(home: Home, ready: Callable[[Running], None]) -> Callable[[dict[str, Announcement]], None]:
@@ -138,6 +139,13 @@ def _shipper(home: Home) -> Program:
     file = home.run / "shipper.json"
     command = _python("modelyard.control.shipping", "--home", home.path, "--announce", file)
     return Program(SHIPPER, lambda _before: command, file)
+
+
+def _retraining(home: Home) -> Program:
+    """What looks after deployments whose models are trained again by themselves."""
+    file = home.run / "retraining.json"
+    command = _python("modelyard.retraining.following", "--home", home.path, "--announce", file)
+    return Program(RETRAINING, lambda _before: command, file)
 
 
 def _python(module: str, *arguments: object) -> list[str]:

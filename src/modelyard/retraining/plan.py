@@ -116,8 +116,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Of the interval of a gate; of those of slices all together."""
     limits: Limits = Limits()
     strategy: Strategy = "shadow"
-    alerts: tuple[str, ...] = ("performance", "data")
-    """Kinds of alerts (or watches) that begin a retraining."""
+    alerts: tuple[str, ...] = ("performance", "estimate", "drift")
+    """Alerts that begin a retraining: of these causes, or with parts of these kinds or watches. Missing or broken
+    values do not: what is broken is to be repaired, not to be learned."""
     every: str | float = "7d"
     """How often it begins on schedule."""
     labels: int = 10_000

@@ -68,6 +68,12 @@ def marks(database: RecordDatabase, deployment: str) -> Marks:
     return Marks(_times(found["moment"]), _times(found["time"]))
 
 
+def count(database: RecordDatabase, deployment: str) -> int:
+    """How many labelled rows a deployment has."""
+    found = database.query(f"SELECT count(*) AS number {_labelled(deployment)}")
+    return int(found["number"][0].as_py())
+
+
 def rows_between(
     database: RecordDatabase, deployment: str, since: np.datetime64 | None, until: np.datetime64 | None
 ) -> Rows:

@@ -20,6 +20,8 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     by: str
     since: datetime
+    labelled: int = 0
+    """Labelled rows that it had then."""
 
 
 _WATCHES = msgspec.json.Decoder(Watch)
@@ -30,10 +32,14 @@ def folder(home: Home) -> Path:
     return home.path / "retraining"
 
 
-def watch(home: Home, deployment: str, project: Path, by: str) -> Watch:
+def watch(home: Home, deployment: str, project: Path, by: str, labelled: int = 0) -> Watch:
     """Look after a deployment; a project that was named before is forgotten."""
     made = Watch(
-        deployment=check_name(deployment, "deployment"), project=str(project.absolute()), by=by, since=datetime.now(UTC)
+        deployment=check_name(deployment, "deployment"),
+        project=str(project.expanduser().absolute()),
+        by=by,
+        since=datetime.now(UTC),
+        labelled=labelled,
     )
     home.create()
     place = folder(home)

@@ -95,6 +95,13 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
                 child.wait(timeout=_GRACE)
 
 
+def die_with_parent(parent: int, number: signal.Signals) -> None:
+    """Have the system send this process a signal when the process `parent`, which started it, is gone."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it went before we asked to be told
+        os._exit(1)
+
+
 def stand_back(nice: int) -> Callable[[], None]:
     """To be called in a new process: others come first, for the processor and where memory runs out.
 
@@ -103,9 +110,7 @@ def stand_back(nice: int) -> Callable[[], None]:
     parent = os.getpid()
 
     def prepare() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it went before we asked to be told
-            os._exit(1)
+        die_with_parent(parent, signal.SIGKILL)
         os.nice(nice)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500")
