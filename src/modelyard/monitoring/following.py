@@ -45,7 +45,7 @@ def follow(
         if courier is not None:
             courier.start()
         try:
-            _follow(Monitor(home, registry, tell), home.records, stop, tell, every)
+            _follow(Monitor(home, registry, tell, aside=True), home.records, stop, tell, every)
         finally:
             if courier is not None:
                 courier.stop()

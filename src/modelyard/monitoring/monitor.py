@@ -57,15 +57,18 @@ class Passed:
 
 
 class Monitor:
-    """Monitors all deployments of a home. What it holds in memory can be lost: all of it is stored too."""
+    """Monitors all deployments of a home. What it holds in memory can be lost: all of it is stored too.
 
-    def __init__(self, home: Home, registry: Registry, tell: Tell = say) -> None:
+    One that goes on looking has `aside`: live calls are replayed beside its looks, not by them.
+    """
+
+    def __init__(self, home: Home, registry: Registry, tell: Tell = say, *, aside: bool = False) -> None:
         self.home = home
         self.tell = tell
         self.store = MonitorStore(registry.database)
         self.versions = KnownVersions(registry)
         self.source = PartSource(home, self.versions, lambda name: self.store.settings(name).window)
-        self.skew = Skew(home, registry, self.store, tell)
+        self.skew = Skew(home, registry, self.store, tell, aside=aside)
         self._alerts = Alerts(registry.database)
         self._deployments: dict[str, _Deployment] = {}
 

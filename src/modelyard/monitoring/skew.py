@@ -16,10 +16,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -122,6 +122,9 @@ class Stretch:
         return min(_MOST, math.ceil(an_hour * max(1.0, (self.until - self.since) / 3600)))
 
 
+_Replays: TypeAlias = list[tuple[Stretch, list[Finding]]]
+
+
 def findings_of(stretch: Stretch, replayed: Replayed) -> list[Finding]:
     """What there is to say of it: a difference is an alarm."""
     if not replayed.calls:
@@ -194,7 +197,11 @@ def replayed_calls(
 
 @dataclass(slots=True)
 class Skew:
-    """Replays calls of deployments, version by version. `interpreter` gives the Python of a bundle's environment."""
+    """Replays calls of deployments, version by version. `interpreter` gives the Python of a bundle's environment.
+
+    With `aside` a look only begins the work, and what it found is given by a later look: opening a pipeline takes
+    seconds, building its environment minutes, and no alarm of any deployment has to wait for that.
+    """
 
     home: Home
     registry: Registry
@@ -202,8 +209,11 @@ class Skew:
     tell: Tell
     interpreter: Callable[[Bundle], Path] | None = None
     nice: int = _GENTLE
+    aside: bool = False
     _looked: dict[str, float] = field(default_factory=dict)
     _failed: dict[str, float] = field(default_factory=dict)
+    _work: _Work | None = None
+    _done: dict[str, _Work] = field(default_factory=dict)
 
     def look(
         self, deployment: str, versions: Mapping[str, str], settings: Settings, reached: int
@@ -212,9 +222,18 @@ class Skew:
 
         Gives what was found and what is to be kept, for each version; nothing where it is too soon for another go.
         """
+        if self._work is None:
+            self._begin(deployment, versions, settings, reached)
+        if self._work is not None and (self._work.done or not self.aside):
+            self._done[self._work.deployment] = self._work
+            self._work = None
+        return self._taken(deployment, versions)
+
+    def _begin(self, deployment: str, versions: Mapping[str, str], settings: Settings, reached: int) -> None:
+        """Begin with what has come, where it is time for that."""
         now = time.monotonic()
         if NAME in settings.off or not settings.replayed or now - self._looked.get(deployment, -_PAUSE) < _PAUSE:
-            return []
+            return
         before = self.store.states(deployment)
         stretches = []
         for digest, version in versions.items():
@@ -222,21 +241,37 @@ class Skew:
             since = gathered.reached if gathered is not None else reached - int(settings.window)
             if since < reached:
                 stretches.append(Stretch(deployment, version, digest, since, reached))
-        if not stretches:
+        if stretches:
+            self._looked[deployment] = now
+            self._work = _Work(deployment, int(settings.window), lambda: self._replayed(stretches, settings), self.nice)
+
+    def _taken(
+        self, deployment: str, versions: Mapping[str, str]
+    ) -> list[tuple[Looked, dict[tuple[str, str], Gathered]]]:
+        """What came of the work for a deployment, once it is done."""
+        work = self._done.pop(deployment, None)
+        if work is None:
             return []
-        self._looked[deployment] = now
-        with ThreadPoolExecutor(1, initializer=_gently, initargs=(self.nice,)) as aside:
-            found = aside.submit(self._replayed, stretches, settings).result()
-        begins = reached - int(settings.window)
+        try:
+            found = work.result()
+        except ModelyardError as error:
+            self.tell(f"{deployment}: live calls are not replayed: {error}")
+            return []
         return [
             (
-                Looked(stretch.version, datetime.fromtimestamp(begins, UTC), (NAME,), tuple(findings)),
-                {(stretch.digest, NAME): Gathered(reached, b"")},
+                Looked(
+                    stretch.version,
+                    datetime.fromtimestamp(stretch.until - work.window, UTC),
+                    (NAME,),
+                    tuple(findings),
+                ),
+                {(stretch.digest, NAME): Gathered(stretch.until, b"")},
             )
             for stretch, findings in found
+            if stretch.digest in versions
         ]
 
-    def _replayed(self, stretches: Sequence[Stretch], settings: Settings) -> list[tuple[Stretch, list[Finding]]]:
+    def _replayed(self, stretches: Sequence[Stretch], settings: Settings) -> _Replays:
         with RecordDatabase(self.home.records) as database:
             return [
                 (stretch, findings)
@@ -276,6 +311,35 @@ class Skew:
         return cached(bundle.manifest.environment, self.home)
 
 
-def _gently(nice: int) -> None:
-    """What this thread does and starts, environments that are built included, makes way for others."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+class _Work:
+    """Replaying done by a thread that makes way for others, as does what it starts (environments that are built).
+
+    The thread does not keep the process from ending: what it was at is done again by the next one.
+    """
+
+    def __init__(self, deployment: str, window: int, work: Callable[[], _Replays], nice: int) -> None:
+        self.deployment, self.window = deployment, window
+        self._work, self._nice = work, nice
+        self._found: _Replays | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="skew", daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result."""
+        return not self._thread.is_alive()
+
+    def result(self) -> _Replays:
+        """What was found; waits for it."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._found or []
+
+    def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        try:
+            self._found = self._work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self._error = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ from modelyard.records.log import PredictionLog
 from modelyard.records.query import RecordDatabase
 from modelyard.registry import Registry
 from native_bundles import PYTHON, manifest_of, schema_of
+from serving_process import until
 from small_bundles import BESIDE
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -156,6 +158,26 @@ def test_it_makes_way_for_others(registry: Registry) -> None:
     watch.look("live", {registry.version("line@1").digest: "line@1"}, Settings(), hour(1))
     assert found == [watch.nice]
     assert os.getpriority(os.PRIO_PROCESS, 0) == watch.nice - 5
+
+
+def test_one_that_goes_on_looking_does_not_wait_for_it(registry: Registry) -> None:
+    calls(registry, 0, {1: 0.5})
+    watch, open_now = skew(registry), threading.Event()
+    watch.aside = True
+
+    def slow(bundle: Bundle) -> Path:
+        assert open_now.wait(60)
+        return PYTHON
+
+    watch.interpreter = slow
+    digest = registry.version("line@1").digest
+    asked = "live", {digest: "line@1"}, Settings(), hour(1)
+    assert watch.look(*asked) == []  # begun, not waited for
+    assert watch.look("other", {digest: "line@1"}, Settings(), hour(1)) == []  # one at a time
+    open_now.set()
+    [(look, states)] = until(lambda: watch.look(*asked), "live calls were not replayed")
+    assert [found.alarm for found in look.findings] == [True]
+    assert states[digest, "skew"].reached == hour(1)
 
 
 def test_it_can_be_turned_off_and_is_bounded(registry: Registry) -> None:
