@@ -18,6 +18,7 @@ import numpy as np
 
 from modelyard.domain.frame import Array
 from modelyard.monitoring.asking import Asked
+from modelyard.monitoring.began import Beginnings
 from modelyard.monitoring.detector import question_weights, unpacked
 from modelyard.monitoring.evidence import Against
 from modelyard.monitoring.facets import Facet
@@ -68,6 +69,9 @@ class Made:
 
     asked: Asked
     margin: Array
+    low: Array
+    high: Array
+    """The shares that are harmless, from and to."""
     against: Against
 
 
@@ -98,7 +102,7 @@ class Moving:
         ages = _aged(state, snapshot, made, parts)
         columns, needed = made.asked.per_column(parts), snapshot.settings.needed
         alarm = float(columns.sum()) >= needed and (not self._patient or state.seen >= _FIRST)
-        findings = list(_findings(snapshot, made, parts, ages, alarm))
+        findings = list(_findings(snapshot, made, (parts, ages, judged), alarm))
         after = MovingState(
             b"" if alarm else gathered.tobytes(),
             judged.tobytes(),
@@ -143,7 +147,8 @@ def _made(
     margin = np.array([told.margins.of(facet) for facet in asked.facets])
     matter = columns_matter(asked.columns, outputs, dict(influence), told.weights)
     weights = question_weights(asked, matter)
-    return Made(asked, margin, Against(low - margin, high + margin, weights, told.grouped))
+    low, high = low - margin, high + margin
+    return Made(asked, margin, low, high, Against(low, high, weights, told.grouped))
 
 
 class _Same:
@@ -225,8 +230,10 @@ def _floats(raw: bytes, number: int) -> Array:
     return unpacked(raw, np.zeros(number))
 
 
-def _findings(snapshot: Snapshot, made: Made, parts: Array, ages: Array, alarm: bool) -> Iterator[Finding]:
+def _findings(snapshot: Snapshot, made: Made, gathered: tuple[Array, Array, Units], alarm: bool) -> Iterator[Finding]:
     """Columns that have a hundredth of what an alarm needs; in an alarm those that have a twentieth of all there is."""
+    parts, ages, judged = gathered
+    beginnings = {unit: Beginnings(made.asked, snapshot, *_whole(snapshot, unit)) for unit in Unit}
     columns, needed = made.asked.per_column(parts), snapshot.settings.needed
     reached = float(columns.sum())
     for at in np.argsort(-columns, kind="stable").tolist():
@@ -234,12 +241,20 @@ def _findings(snapshot: Snapshot, made: Made, parts: Array, ages: Array, alarm: 
         if own < needed / 100:
             return
         first, last = made.asked.first[at], made.asked.first[at + 1]
-        facet = made.asked.facets[int(first + np.argmax(parts[first:last]))]
-        since = snapshot.ended - timedelta(seconds=float(ages[at])) if ages[at] else snapshot.began
+        question = int(first + np.argmax(parts[first:last]))
+        facet = made.asked.facets[question]
+        oldest = snapshot.ended - timedelta(seconds=float(ages[at])) if ages[at] else snapshot.began
+        since = beginnings[judged[at]].began(question, float(made.low[question]), float(made.high[question]), oldest)
         part = own >= min(reached / 20, needed)
         evidence = reached if alarm and part else min(own, needed * 0.999)
         about: dict[str, Any] = {"evidence": evidence, "needed": needed, "since": since}
         yield finding_of(snapshot, made.asked.columns[at], facet, _with(snapshot, since), about)
+
+
+def _whole(snapshot: Snapshot, unit: Unit) -> tuple[datetime, float]:
+    """When the last whole window, day or week ended, and how long such a one is."""
+    ended = snapshot.ended if unit is Unit.WINDOW else midnight(snapshot.ended)
+    return week_began(ended) if unit is Unit.WEEK else ended, unit.seconds or snapshot.seconds
 
 
 def moving_watches() -> Mapping[str, Moving]:

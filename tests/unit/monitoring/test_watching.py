@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -10,7 +11,9 @@ import pytest
 
 from modelyard.errors import InvalidRequest
 from modelyard.monitoring.calls import Calls, Repeats, latency_bin
+from modelyard.monitoring.looking import History
 from modelyard.monitoring.reference import Reference
+from modelyard.monitoring.store import Window, packed
 from modelyard.monitoring.watches import LABELLED, WATCHES
 from modelyard.monitoring.watching import Settings, Snapshot
 
@@ -53,6 +56,33 @@ def test_drift_is_alarmed_soon_after_it_began_and_a_steady_source_is_not() -> No
     assert alarms
     assert 20 <= alarms[0] < 30
     assert not any(alarm for _, _, alarm in _findings(0.0))
+
+
+def test_where_traffic_is_sparse_a_change_is_told_from_when_it_began_and_as_large_as_it_is() -> None:
+    """Three rows an hour say next to nothing each, so that evidence hangs about nothing for long before the change."""
+    rng = np.random.default_rng(8)
+    reference = Reference.of_table({"n": rng.normal(size=5000)})
+    watch, history, changed = WATCHES[0], History(), 30 * 24
+    settings = Settings(seasons=False).with_share(watch.share)
+    state, alarm = watch.start(reference, settings), None
+    for at in range(changed + 10 * 24):
+        values = (rng.normal(size=3) + (1.0 if at >= changed else 0.0)).tolist()
+        snapshot = replace(
+            _snapshot(reference, at, values, settings),
+            earlier=lambda since, length, until=START + timedelta(hours=at): history.between(
+                int(since.timestamp()), int(min(since + timedelta(seconds=length), until).timestamp())
+            ),
+        )
+        state, findings = watch.look(state, snapshot)
+        alarm = next((each for each in findings if each.alarm), None)
+        if alarm is not None:
+            break
+        began = int(snapshot.began.timestamp())
+        history.add(Window("flights", "", began, 3600.0, "m", 1, Calls(), packed(snapshot.window)))
+    assert alarm is not None
+    assert alarm.since is not None
+    assert abs(alarm.since - (START + timedelta(hours=changed))) < timedelta(days=1)
+    assert alarm.effect > 0.25  # 0.38 is the truth
 
 
 def test_watches_share_one_budget() -> None:
