@@ -60,8 +60,19 @@ class RecentRecords:
         """Close the database in memory. The log is not touched."""
         self._connection.close()
 
-    def calls(self, deployments: Sequence[str], since: datetime, columns: Sequence[str] = CALLS) -> Any:
-        """The rows of calls of `deployments` that arrived from `since` (UTC) on, as a `pyarrow.Table`.
+    def calls(
+        self,
+        deployments: Sequence[str],
+        since: datetime,
+        columns: Sequence[str] = CALLS,
+        *,
+        until: datetime | None = None,
+        ended: datetime | None = None,
+    ) -> Any:
+        """The rows of calls of `deployments` that arrived from `since` on (UTC), as a `pyarrow.Table`.
+
+        With `until`, only of those that arrived before it; with `ended`, only of those whose answer was ready then or
+        later.
 
         Raises:
             Unavailable, Failed: the table of what was shipped cannot be reached or read.
@@ -70,7 +81,8 @@ class RecentRecords:
             self._deployments |= set(deployments)
             self._calls.forget()
         self._rules = rules(self._directory)
-        return self._calls.since(self._directory, self._root, since, columns, deployments)
+        asked = _Asked(_utc(since), tuple(columns), tuple(deployments), until and _utc(until), ended and _utc(ended))
+        return self._calls.read(self._directory, self._root, asked)
 
     def labels(self, since: datetime, columns: Sequence[str] = _LABELS) -> Any:
         """All labels that were received from `since` (UTC) on, corrections included, as a `pyarrow.Table`.
@@ -78,7 +90,7 @@ class RecentRecords:
         Raises:
             Unavailable, Failed: see `calls`.
         """
-        return self._labels.since(self._directory, self._root, since, columns)
+        return self._labels.read(self._directory, self._root, _Asked(_utc(since), tuple(columns)))
 
     def query(self, sql: str, tables: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What a SELECT over `tables` gives, row by row.
@@ -103,6 +115,49 @@ class RecentRecords:
         return prediction_table(segment, mine, self._rules)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which rows are wanted; `deployments` is empty for labels."""
+
+    since: datetime
+    columns: tuple[str, ...]
+    deployments: tuple[str, ...] = ()
+    until: datetime | None = None
+    ended: datetime | None = None
+
+    def files(self, files: Any) -> Any:
+        """Which files of the table can have such rows, by what is known of each."""
+        wanted = _or_unknown(pc.greater_equal(files["max.time"], _moment(self.since, "UTC")))
+        if self.deployments:
+            wanted = pc.and_(wanted, pc.is_in(files["partition.deployment"], pa.array(self.deployments)))
+        if self.until is not None:
+            wanted = pc.and_(wanted, _or_unknown(pc.less(files["min.time"], _moment(self.until, "UTC"))))
+        if self.ended is not None:
+            last = _ready(files["max.time"], files["max.latency_ms"])
+            wanted = pc.and_(wanted, _or_unknown(pc.greater_equal(last, _moment(self.ended, "UTC"))))
+        return files.filter(wanted)
+
+    def rows(self, zone: str | None) -> Any:
+        """The condition on the rows of a table whose moments are said to be in that zone."""
+        wanted = ds.field("time") >= _moment(self.since, zone)
+        if self.until is not None:
+            wanted = wanted & (ds.field("time") < _moment(self.until, zone))
+        if self.deployments:
+            wanted = wanted & ds.field("deployment").isin(self.deployments) & ds.field("dropped").is_null()
+        return wanted
+
+    def still(self, table: Any) -> Any:
+        """Those rows of a table whose answer was ready late enough."""
+        if self.ended is None or not table.num_rows:
+            return table
+        return table.filter(pc.greater_equal(_ready(table["time"], table["latency_ms"]), _moment(self.ended, None)))
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns that have to be read."""
+        return list(dict.fromkeys((*self.columns, *(("time", "latency_ms") if self.ended is not None else ()))))
+
+
 @dataclass(slots=True)
 class _Segment:
     """How far a segment was read, and what was in it, stretch by stretch."""
@@ -124,29 +179,22 @@ class _Growing:
         """Read the segments from their beginning again."""
         self._read.clear()
 
-    def since(
-        self, directory: Path, root: TablesRoot, since: datetime, columns: Sequence[str], names: Sequence[str] = ()
-    ) -> Any:
-        """The rows from a moment on; of calls, those of the deployments `names`."""
-        folder, moment = directory / self._shipment.folder, since.astimezone(UTC) if since.tzinfo else since
+    def read(self, directory: Path, root: TablesRoot, asked: _Asked) -> Any:
+        """The rows that are wanted, as they are now."""
         # First the segments, then the table: one that is gone by then was shipped before, so the table has it.
-        there = segments.segments(folder)
+        there = segments.segments(directory / self._shipment.folder)
         for path in there:
             self._read_on(path, root)
-        table = self._opened(root)
-        waiting = self._unshipped(there, table)
-        naive = pa.scalar(moment.replace(tzinfo=None), pa.timestamp("us"))
-        schema = shown_schema(pa.schema([self._shipment.schema.field(name) for name in columns]))
-        mine = ds.field("time") >= naive
-        if names:
-            mine = mine & ds.field("deployment").isin(list(names))
-            mine = mine & ds.field("dropped").is_null()
-        parts = [part.filter(mine).select(columns).cast(schema) for part in waiting]
+        table, needed = self._opened(root), asked.needed
+        schema = shown_schema(pa.schema([self._shipment.schema.field(name) for name in needed]))
+        parts = [part.filter(asked.rows(None)).select(needed).cast(schema) for part in self._unshipped(there, table)]
         if table is not None:
             with root.reported(self._shipment.table):
-                stored = self._stored(table, moment.replace(tzinfo=UTC), columns, names)
-            parts += [] if stored is None else [stored.cast(schema)]
-        return pa.concat_tables([schema.empty_table(), *parts])
+                files = asked.files(pa.table(table.get_add_actions(flatten=True)))
+                if files.num_rows:
+                    stored = _dataset(table, files, self._shipment.schema)
+                    parts.append(stored.to_table(columns=needed, filter=asked.rows("UTC")).cast(schema))
+        return asked.still(pa.concat_tables([schema.empty_table(), *parts])).select(asked.columns)
 
     def _read_on(self, path: Path, root: TablesRoot) -> None:
         known = self._read.get(path)
@@ -183,26 +231,30 @@ class _Growing:
                 del self._read[path]
         return found
 
-    def _stored(
-        self, table: DeltaTable, since: datetime, columns: Sequence[str], deployments: Sequence[str]
-    ) -> Any | None:
-        """What is shipped, from those files that can have something."""
-        files = pa.table(table.get_add_actions(flatten=True))
-        wanted = pc.fill_null(pc.greater_equal(files["max.time"], pa.scalar(since, pa.timestamp("us", "UTC"))), True)
-        if deployments:
-            wanted = pc.and_(wanted, pc.is_in(files["partition.deployment"], pa.array(list(deployments))))
-        chosen = files.filter(wanted)
-        if not chosen.num_rows:
-            return None
-        rows = ds.field("time") >= pa.scalar(since, pa.timestamp("us", "UTC"))
-        if deployments:
-            rows = rows & ds.field("dropped").is_null()
-        return _dataset(table, chosen, self._shipment.schema).to_table(columns=list(columns), filter=rows)
-
 
 def _last(table: Any) -> int:
     found: int = table["position"][-1].as_py()
     return found
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _moment(moment: datetime, zone: str | None) -> Any:
+    """A moment in UTC as Arrow has it, with or without saying so."""
+    return pa.scalar(moment if zone else moment.replace(tzinfo=None), pa.timestamp("us", zone))
+
+
+def _ready(time: Any, latency_ms: Any) -> Any:
+    """When answers were ready, rounded up."""
+    taken = pc.cast(pc.ceil(pc.multiply(latency_ms, 1000.0)), pa.int64())
+    return pc.add(time, pc.cast(taken, pa.duration("us")))
+
+
+def _or_unknown(condition: Any) -> Any:
+    """True also where the file does not say."""
+    return pc.fill_null(condition, True)
 
 
 def _dataset(table: DeltaTable, files: Any, schema: Any) -> Any:

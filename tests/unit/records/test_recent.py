@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -73,6 +74,40 @@ def test_other_deployments_are_left_out_and_may_be_asked_for_later(tmp_path: Pat
     ship(tmp_path, record_shipments(tmp_path)[0])
     log.append(record(3, 3.0, "other"))
     assert ids(recent, BEGAN, "other") == ["p1-0", "p1-1", "p3"]
+
+
+def test_calls_of_a_time_and_those_that_ended_late_are_found_in_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten files of ten calls each, the third of which has one that took a minute; ten calls are not shipped."""
+    from modelyard.records import recent as module
+
+    opened: list[int] = []
+
+    def counted(table: Any, files: Any, schema: Any) -> Any:
+        opened.append(files.num_rows)
+        return made(table, files, schema)
+
+    made = module._dataset
+    monkeypatch.setattr(module, "_dataset", counted)
+    log, recent = PredictionLog(tmp_path), RecentRecords(tmp_path)
+    start = BEGAN - timedelta(minutes=30)
+    for number in range(110):
+        one = record(number, number - 1800.0)
+        log.append(msgspec.structs.replace(one, latency_ns=60 * 10**9) if number == 25 else one)
+        if number % 10 == 9 and number < 100:
+            ship(tmp_path, record_shipments(tmp_path)[0])
+
+    def found(**more: datetime) -> list[str]:
+        rows: list[str] = recent.calls(["live"], start, ["prediction_id"], **more)["prediction_id"].to_pylist()
+        return sorted(rows)
+
+    late = start + timedelta(seconds=84, milliseconds=500)
+    assert found(ended=late) == sorted(["p25", *(f"p{number}" for number in range(85, 110))])
+    assert found(until=start + timedelta(seconds=12)) == sorted(f"p{number}" for number in range(12))
+    assert found(ended=late, until=start + timedelta(seconds=40)) == ["p25"]
+    assert opened == [3, 2, 1]
+    assert len(found()) == 110
 
 
 def test_a_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
