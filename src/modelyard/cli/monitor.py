@@ -54,7 +54,10 @@ def compare(
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
     fail_on: Annotated[
         FailOn | None,
-        typer.Option("--fail-on", help="End with status 1 if a column moved, is gone or cannot be compared."),
+        typer.Option(
+            "--fail-on",
+            help="End with status 1 if a column, or how two go together, moved, or one is gone or not comparable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

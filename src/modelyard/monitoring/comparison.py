@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,12 @@ from modelyard.monitoring.chance import noticed_from, shared_out, surprises
 from modelyard.monitoring.columns import Column, Table, table_of
 from modelyard.monitoring.effects import Effect, effect, grouped, share
 from modelyard.monitoring.facets import Facet, Margins, Questions, questions
+from modelyard.monitoring.paired import PairComparison, Paired
+from modelyard.monitoring.pairs import Met
 from modelyard.monitoring.reference import Reference, tallied
 from modelyard.monitoring.slots import Counts, NumberSlots, Slots, Tally
+from modelyard.monitoring.verdicts import Bin, Verdict
 from modelyard.monitoring.windows import Profile
-
-
-class Verdict(StrEnum):
-    """What is said of a column."""
-
-    MOVED = "moved"
-    """Chance does not explain the difference, and it is large enough to matter."""
-
-    HARMLESS = "moved but harmless"
-    """Chance does not explain the difference, but it is within the margin."""
-
-    STEADY = "steady"
-    """Nothing that chance does not explain, with enough rows to have noticed twice the margin."""
-
-    TOO_LITTLE = "too little data"
-    """Nothing that chance does not explain, and too few rows to have noticed twice the margin."""
-
-    UNREADABLE = "not comparable"
-    """What was of numbers is no longer, or it is of a type that is not counted."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -50,14 +33,6 @@ class Finding(msgspec.Struct, frozen=True):
     difference: float
     chance: float
     moved: bool
-
-
-class Bin(msgspec.Struct, frozen=True):
-    """A part of a distribution, with its share of the rows in the reference and now."""
-
-    label: str
-    reference: float
-    current: float
 
 
 class ColumnComparison(msgspec.Struct, frozen=True):
@@ -97,6 +72,8 @@ class Comparison(msgspec.Struct, frozen=True):
     level: float
     margins: Margins
     noticed_from: float
+    pairs: tuple[PairComparison, ...] = ()
+    """Pairs of columns that are counted together, those that moved first; see `PairComparison`."""
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -104,9 +81,16 @@ class Comparison(msgspec.Struct, frozen=True):
         return tuple(column.column for column in self.columns if column.verdict is Verdict.MOVED)
 
     @property
+    def pairs_moved(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of columns that no longer go together as they did, the largest difference first."""
+        return tuple(pair.columns for pair in self.pairs if pair.verdict is Verdict.MOVED)
+
+    @property
     def drift(self) -> bool:
         """Whether anything moved, is gone, or cannot be compared any more."""
-        return bool(self.moved or self.removed) or any(each.verdict is Verdict.UNREADABLE for each in self.columns)
+        return bool(self.moved or self.pairs_moved or self.removed) or any(
+            each.verdict is Verdict.UNREADABLE for each in self.columns
+        )
 
     def __getitem__(self, column: str) -> ColumnComparison:
         """One column; KeyError where the two tables do not share it."""
@@ -118,7 +102,8 @@ class Comparison(msgspec.Struct, frozen=True):
     def to_dict(self) -> dict[str, Any]:
         """All of it as dicts, lists, texts and numbers."""
         document: dict[str, Any] = msgspec.to_builtins(self)
-        return {"drift": self.drift, "moved": list(self.moved), **document}
+        pairs = [list(pair) for pair in self.pairs_moved]
+        return {"drift": self.drift, "moved": list(self.moved), "pairs_moved": pairs, **document}
 
     def html(self, file: str | Path) -> Path:
         """Write it as one page with plots that needs nothing beside itself; gives the path.
@@ -170,10 +155,10 @@ def compare(
     asked = {
         name: questions(slots, slots.reference) for name, slots in reference.slots.items() if name in table.columns
     }
-    ask = _Asking(reference, sum(len(each.facets) for each in asked.values()), level, margins, table.rows)
-    compared = [ask.about(name, each, table.columns[name]) for name, each in asked.items()]
-    order = list(Verdict)
-    compared.sort(key=lambda each: (order.index(each.verdict), -_size(each)))
+    ask = _Asking(reference, asked, level, margins, table.rows)
+    compared = _sorted(ask.about(name, each, table.columns[name]) for name, each in asked.items())
+    readable = {each.column: table.columns[each.column] for each in compared if each.verdict is not Verdict.UNREADABLE}
+    met = reference.pairs.met(Table(table.rows, readable)) if reference.pairs is not None else {}
     both = [name for name in reference.families if name in table.columns]
     return Comparison(
         reference=names[0],
@@ -192,6 +177,7 @@ def compare(
         level=level,
         margins=margins,
         noticed_from=noticed_from(table.rows, reference.rows, ask.number, level),
+        pairs=ask.together(met),
     )
 
 
@@ -217,10 +203,8 @@ def compare_counts(
     margins = margins or Margins()
     there = {name: slots for name, slots in reference.slots.items() if name in current.columns}
     asked = {name: questions(slots, slots.reference) for name, slots in there.items()}
-    ask = _Asking(reference, sum(len(each.facets) for each in asked.values()), level, margins, current.rows)
-    compared = [ask.counted(name, each, current.columns[name]) for name, each in asked.items()]
-    order = list(Verdict)
-    compared.sort(key=lambda each: (order.index(each.verdict), -_size(each)))
+    ask = _Asking(reference, asked, level, margins, current.rows)
+    compared = _sorted(ask.counted(name, each, current.columns[name]) for name, each in asked.items())
     return Comparison(
         reference=names[0],
         current=names[1],
@@ -234,7 +218,13 @@ def compare_counts(
         level=level,
         margins=margins,
         noticed_from=noticed_from(current.rows, reference.rows, ask.number, level),
+        pairs=ask.together(current.met),
     )
+
+
+def _sorted(columns: Iterable[ColumnComparison]) -> list[ColumnComparison]:
+    order = list(Verdict)
+    return sorted(columns, key=lambda each: (order.index(each.verdict), -_size(each)))
 
 
 def _size(column: ColumnComparison) -> float:
@@ -249,10 +239,13 @@ def _all_missing(reference: Reference, name: str) -> bool:
 class _Asking:
     """What is the same for all columns of one comparison."""
 
-    def __init__(self, reference: Reference, number: int, level: float, margins: Margins, rows: int) -> None:
+    def __init__(
+        self, reference: Reference, asked: Mapping[str, Questions], level: float, margins: Margins, rows: int
+    ) -> None:
         self._reference = reference
-        self.number = number
-        self._error = math.log(8 * max(number, 1) / level)  # small enough not to stand in the way of the level
+        self._pairs = None if reference.pairs is None else Paired(reference.pairs, len(reference.slots), asked)
+        self.number = sum(len(each.facets) for each in asked.values()) + (self._pairs.number if self._pairs else 0)
+        self._error = math.log(8 * max(self.number, 1) / level)  # small enough not to stand in the way of the level
         self._level = level
         self._margins = margins
         self._rows = rows
@@ -268,6 +261,14 @@ class _Asking:
         if column.sort == "other":
             return ColumnComparison(name, Verdict.UNREADABLE, f"{was} before, {column.type} now")
         return self._compared(name, slots, asked, tally)
+
+    def together(self, met: Met) -> tuple[PairComparison, ...]:
+        """The pairs of columns that both tables have."""
+        if self._pairs is None:
+            return ()
+        enough = noticed_from(self._rows, self._reference.rows, self.number, self._level) <= 2 * self._margins.distance
+        quiet = Verdict.STEADY if enough else Verdict.TOO_LITTLE
+        return self._pairs.compared(met, lambda log: shared_out(log, self.number), self._level, self._margins, quiet)
 
     def counted(self, name: str, asked: Questions, tally: Tally) -> ColumnComparison:
         """One column that was counted before."""

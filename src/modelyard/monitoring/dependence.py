@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.domain.frame import Array
-from modelyard.domain.pairs import MISSING, WIDTH
+from modelyard.domain.pairs import MISSING, WIDTH, dependence
 from modelyard.monitoring.odds import FAR, Tables, likely, moved
 from modelyard.monitoring.pairs import Met, Pairs
 from modelyard.monitoring.slots import Counts
@@ -55,6 +55,9 @@ class Cuts:
         ]
         self._masks = np.array(masks, dtype=np.int64).reshape(len(self.cuts), 4, WIDTH * WIDTH)
 
+    possible = (2 * WIDTH) ** 2
+    """From so many tables of a pair at most those that are asked about are chosen."""
+
     def __len__(self) -> int:
         return len(self.cuts)
 
@@ -77,7 +80,7 @@ class Cuts:
         `certainty`, with each cut counting as many as it was chosen from); from there on a part of `margin` of the rows
         may be paired otherwise, which in two by two cells is half of that in each. Infinite: there is no way out.
         """
-        candidates = max(len(self.pairs.names), 1) * (2 * WIDTH) ** 2
+        candidates = max(len(self.pairs.names), 1) * self.possible
         low, high = likely(self.reference, float(np.log(2 * candidates / (1 - certainty))))
         first, second = self._shares
         half = np.full(len(self), margin / 2)
@@ -193,3 +196,20 @@ def cells(pairs: Pairs, at: int, current: Counts, most: int = 10) -> list[tuple[
             name = f"{labels[0][one]} with {labels[1][other]}"
             found.append((name, float(expected[one, other] / whole), float(now[one, other] / whole)))
     return found
+
+
+def said(pairs: Pairs, at: int, counts: Counts) -> str:
+    """One sentence about a pair."""
+    one, other = pairs.names[at]
+    size = paired_otherwise(pairs.reference[at], counts)
+    before, now = dependence_of(pairs.reference[at]), dependence_of(counts)
+    most = cells(pairs, at, counts, 1)
+    where = f"; most: {most[0][0]} {most[0][1]:.1%} -> {most[0][2]:.1%}" if most else ""
+    return (
+        f"{one} and {other} go together otherwise in {size:.1%} of rows (dependence {before:.0%} -> {now:.0%}){where}"
+    )
+
+
+def dependence_of(counts: Counts) -> float:
+    """Which part of rows would have to be paired otherwise for the columns not to depend on each other."""
+    return dependence(counts.reshape(WIDTH, WIDTH)[1:, 1:])

@@ -88,6 +88,7 @@ class Overview:
             "latency_seconds": quantiles,
             "steps": [msgspec.to_builtins(step) for step in self.steps],
             "columns": [] if self.compared is None else msgspec.to_builtins(self.compared.columns),
+            "pairs": [] if self.compared is None else msgspec.to_builtins(self.compared.pairs),
             "alerts": alerts,
             "findings": msgspec.to_builtins(self.findings),
             "settings": msgspec.to_builtins(self.settings),

@@ -28,8 +28,7 @@ import msgspec
 import numpy as np
 
 from modelyard.domain.frame import Array
-from modelyard.domain.pairs import WIDTH, dependence
-from modelyard.monitoring.dependence import Cuts, cells, paired_otherwise
+from modelyard.monitoring.dependence import Cuts, cells, dependence_of, paired_otherwise, said
 from modelyard.monitoring.detector import unpacked
 from modelyard.monitoring.evidence import added_up
 from modelyard.monitoring.findings import Finding
@@ -39,7 +38,6 @@ from modelyard.monitoring.ranking import rank
 from modelyard.monitoring.reference import Reference
 from modelyard.monitoring.rhythm import DAY, midnight
 from modelyard.monitoring.settings import Settings
-from modelyard.monitoring.slots import Counts
 from modelyard.monitoring.watching import Snapshot
 from modelyard.monitoring.windows import Profile
 
@@ -316,20 +314,3 @@ def _finding(snapshot: Snapshot, pairs: Pairs, at: int, stretch: Profile, eviden
             "plot": [list(each) for each in cells(pairs, at, counts)],
         },
     )
-
-
-def said(pairs: Pairs, at: int, counts: Counts) -> str:
-    """One sentence about a pair."""
-    one, other = pairs.names[at]
-    size = paired_otherwise(pairs.reference[at], counts)
-    before, now = dependence_of(pairs.reference[at]), dependence_of(counts)
-    most = cells(pairs, at, counts, 1)
-    where = f"; most: {most[0][0]} {most[0][1]:.1%} -> {most[0][2]:.1%}" if most else ""
-    return (
-        f"{one} and {other} go together otherwise in {size:.1%} of rows (dependence {before:.0%} -> {now:.0%}){where}"
-    )
-
-
-def dependence_of(counts: Counts) -> float:
-    """Which part of rows would have to be paired otherwise for the columns not to depend on each other."""
-    return dependence(counts.reshape(WIDTH, WIDTH)[1:, 1:])

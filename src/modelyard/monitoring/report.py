@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from modelyard import pages
-from modelyard.monitoring.comparison import ColumnComparison, Comparison, Verdict
+from modelyard.monitoring.comparison import ColumnComparison, Comparison
+from modelyard.monitoring.paired import PairComparison
+from modelyard.monitoring.verdicts import Verdict
 
 HEADINGS = ("column", "verdict", "distance", "PSI", "JS", "missing", "by chance", "what")
 
@@ -42,8 +44,22 @@ def remarks(found: Comparison) -> Iterator[str]:
     for what, names in (("gone", found.removed), ("new", found.added), ("not compared", found.not_compared)):
         if names:
             yield f"columns {what}: {', '.join(names)}"
+    yield from paired(found.pairs)
     for name, was, now in found.types_changed:
         yield f"type of {name}: {was} before, {now} now"
+
+
+def paired(pairs: Sequence[PairComparison]) -> Iterator[str]:
+    """A line for each pair of columns that moved."""
+    yield from (f"pair moved: {pair.said}" for pair in pairs if pair.verdict is Verdict.MOVED)
+
+
+def pair_plots(pairs: Sequence[PairComparison]) -> Iterator[str]:
+    """A plot of the combinations that changed most, for each pair that moved."""
+    for pair in pairs:
+        if pair.verdict is Verdict.MOVED:
+            parts = [(each.label, each.reference, each.current) for each in pair.bins]
+            yield pages.plot(f"{' and '.join(pair.columns)}: combinations that changed most", parts, strong=True)
 
 
 def cells(column: ColumnComparison) -> Sequence[str]:
@@ -81,3 +97,4 @@ def _body(found: Comparison) -> Iterator[str]:
             said = f"{column.column}: {column.verdict.value}{', ' if column.said else ''}{column.said}"
             parts = [(each.label, each.reference, each.current) for each in column.bins]
             yield pages.plot(said, parts, strong=column.verdict is Verdict.MOVED)
+    yield from pair_plots(found.pairs)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from modelyard import pages
-from modelyard.monitoring.comparison import ColumnComparison, Verdict
+from modelyard.monitoring.comparison import ColumnComparison
 from modelyard.monitoring.overview import Overview
 from modelyard.monitoring.performance.text import spark
+from modelyard.monitoring.report import pair_plots, paired
+from modelyard.monitoring.verdicts import Verdict
 
 _MOST = 30
 """So many columns at most are shown in a terminal."""
@@ -46,6 +48,7 @@ def summary(found: Overview) -> Iterator[str]:
         verdicts = [each.verdict for each in found.compared.columns]
         told = ", ".join(f"{verdicts.count(each)} {each}" for each in Verdict if each in verdicts)
         yield f"columns beside the reference of {found.compared.reference_rows:,} rows: {told}"
+        yield from paired(found.compared.pairs)
 
 
 def columns(found: Overview) -> list[Sequence[str]]:
@@ -111,6 +114,7 @@ def _body(found: Overview, sections: Sequence[str]) -> Iterator[str]:
             distances = [step.distance.get(column.column) for step in found.steps]
             yield _over_time(f"{column.column}: distance from the reference", distances, found, ".1%")
             yield "</div>"
+    yield from pair_plots(found.compared.pairs)
 
 
 _WIDE, _HIGH = 448, 120

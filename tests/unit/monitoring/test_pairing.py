@@ -9,11 +9,17 @@ import pytest
 from scipy.stats import nchypergeom_fisher
 
 from modelyard.domain.pairs import WIDTH
+from modelyard.monitoring.calls import Calls
+from modelyard.monitoring.comparison import compare, compare_counts
 from modelyard.monitoring.dependence import Cuts, cells, fitted, paired_otherwise
 from modelyard.monitoring.findings import Finding
 from modelyard.monitoring.odds import Tables, both, likely, log_factorial, log_partition, moved
 from modelyard.monitoring.pairing import Pairing
 from modelyard.monitoring.reference import Reference
+from modelyard.monitoring.report import page
+from modelyard.monitoring.verdicts import Verdict
+from modelyard.monitoring.watching import Settings, Snapshot
+from modelyard.monitoring.windows import Profile
 from unit.monitoring.rhythms import START, played
 from unit.monitoring.test_pairs import REFERENCE, table
 
@@ -167,3 +173,71 @@ def test_the_cells_that_changed_most_come_first() -> None:
     shown = cells(REFERENCE.pairs, at, counts[at], 3)
     assert {name for name, _, _ in shown} == {"AA with MIA", "B6 with BOS", "EV with ORD"}
     assert all(before > now for _, before, now in shown)
+
+
+def test_alarms_keep_to_the_budget_even_at_the_end_of_what_is_harmless() -> None:
+    draw, rows = np.random.default_rng(1), 200
+    shares = np.array([0.275, 0.225, 0.225, 0.275])  # independent in the reference: a twentieth of rows is otherwise
+    made = Reference.of_table({"a": np.tile([0.0, 0.0, 1.0, 1.0], 50_000), "b": np.tile([0.0, 1.0], 100_000)})
+    watch, told = Pairing(), Settings(false_alarms="1 per day", certainty=0.9999)
+    state, alarms, hours = watch.start(made, told), 0, 24 * 25
+    empty = made.profile({"a": [0.0], "b": [1.0]})
+    for hour in range(hours):
+        counts = np.zeros((WIDTH, WIDTH), dtype=np.int64)
+        counts[1:3, 1:3] = draw.multinomial(rows, shares).reshape(2, 2)
+        window = Profile(made.digest, rows, empty.columns, {0: counts.reshape(-1)})
+        snapshot = Snapshot(
+            deployment="d",
+            version="m@1",
+            began=START + timedelta(hours=hour),
+            seconds=3600.0,
+            reference=made,
+            window=window,
+            earlier=lambda began, seconds: None,
+            calls=Calls(rows=rows),
+            settings=told,
+        )
+        state, findings = watch.look(state, snapshot)
+        alarms += any(each.alarm for each in findings)
+    assert alarms <= hours / 24
+
+
+def test_two_tables_whose_pairs_differ_are_told_apart_though_their_columns_are_the_same() -> None:
+    draw = np.random.default_rng(4)
+    made = table(draw, 3000)
+    assert compare(REFERENCE, made).drift is False
+    found = compare(REFERENCE, made | {"dest": draw.permutation(made["dest"])})
+    assert found.moved == ()
+    assert found.pairs_moved == (("carrier", "dest"),)
+    assert found.drift
+    assert found.pairs[0].distance > 0.4
+    assert found.pairs[0].dependence[1] < 0.1
+    assert found.to_dict()["pairs_moved"] == [["carrier", "dest"]]
+    assert "pair moved: carrier and dest go together otherwise" in repr(found)
+    assert "combinations that changed most" in page(found)
+    counted = compare_counts(REFERENCE, REFERENCE.profile(made))
+    assert counted.pairs == compare(REFERENCE, made).pairs
+
+
+def test_columns_that_move_alone_move_no_pair() -> None:
+    made = table(np.random.default_rng(4), 3000)
+    found = compare(REFERENCE, made | {"temp": made["temp"] + 12, "dewp": made["dewp"] + 12})
+    assert set(found.moved) == {"temp", "dewp"}
+    assert found.pairs_moved == ()
+
+
+def test_tables_of_one_source_have_no_pair_that_moved() -> None:
+    called = 0
+    for seed in range(25):
+        draw = np.random.default_rng([5, seed])
+        made = Reference.of_table(table(draw, 600))
+        called += any(pair.chance <= 0.01 for pair in compare(made, table(draw, 400)).pairs)
+    assert called <= 2  # of 25, where a quarter of one is to be expected at most
+
+
+def test_a_column_that_cannot_be_read_takes_its_pairs_along() -> None:
+    made = table(np.random.default_rng(4), 300)
+    found = compare(REFERENCE, made | {"temp": ["warm"] * 300})
+    assert found["temp"].verdict is Verdict.UNREADABLE
+    assert all("temp" not in pair.columns for pair in found.pairs)
+    assert found.pairs
