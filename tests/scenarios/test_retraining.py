@@ -23,7 +23,7 @@ from modelyard.retraining import retrain
 from modelyard.retraining.report import Report
 from modelyard.retraining.turns import Turns
 from retrained_lines import PLAN, answered, deploy_first, make_project
-from scenarios.test_up_deploy import eventually
+from scenarios.test_up_deploy import eventually, is_gone
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_better_challenger_is_trained_proven_judged_and_rolled_out(place: tupl
     assert mae["worse"]["high"] < -0.5
     assert all(gate["passed"] for gate in report["evaluation"]["gates"])
     rollout = opened(home)[0]
-    assert (rollout.candidate, rollout.strategy) == (report["challenger"], "shadow")
+    assert (rollout.candidate, rollout.strategy) == (report["challenger"], "canary")
     with Registry.open(home) as registry:
         run = Runs(registry.database).run(report["run"])
     assert run.data.versions == (report["data"]["ref"],)
@@ -189,3 +189,28 @@ def test_new_labels_begin_a_retraining_by_themselves(place: tuple[Home, Path]) -
     assert "100 new labels" in found["why"]
     command(home, "unwatch", "live")
     assert command(home, "watch") == []
+
+
+def test_a_killed_retraining_takes_its_program_along_and_the_next_may_begin(place: tuple[Home, Path]) -> None:
+    home, project = place
+    make_project(project, PLAN.replace('parquet"]', 'parquet", "--ballast"]'))
+    words = ["--home", str(home.path), "--project", str(project), "--trigger", "schedule", "live"]
+    process = subprocess.Popen([sys.executable, "-m", "modelyard.retraining", *words])
+    try:
+        program = eventually(lambda: training_of(home))
+    finally:
+        process.kill()
+        process.wait()
+    eventually(lambda: is_gone(program))
+    lost = command(home, "show", "live")
+    assert (lost["state"], "died while it was training" in lost["reason"]) == ("lost", True)
+    assert changed(home, project, PLAN.replace("least = 200", "least = 50000")).state == "failed"
+
+
+def training_of(home: Home) -> int | None:
+    """The process of the training program that runs now."""
+    for file in home.runs.glob("*/process.json"):
+        found: int = json.loads(file.read_bytes())["pid"]
+        if not is_gone(found):
+            return found
+    return None

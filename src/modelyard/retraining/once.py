@@ -28,15 +28,16 @@ from modelyard.project import read as read_project
 from modelyard.records.query import RecordDatabase
 from modelyard.registry import Registry, Version
 from modelyard.registry.datasets import Datasets
-from modelyard.registry.runs import Runs
 from modelyard.retraining import material, watched
+from modelyard.retraining.command import command_of
 from modelyard.retraining.holding import Cut, Known, cut
 from modelyard.retraining.page import write_page
-from modelyard.retraining.plan import Plan, plan_of
+from modelyard.retraining.plan import Plan, plan_of, policy_for
 from modelyard.retraining.report import Data, Report, Trigger
 from modelyard.retraining.rows import marks, moment
 from modelyard.retraining.trial import Declined, Trial
 from modelyard.retraining.turns import Turns
+from modelyard.rollout.policy import Policy
 from modelyard.runs.beginning import Within
 from modelyard.runs.program import Done, train
 from modelyard.vault.keeping import bring
@@ -66,12 +67,13 @@ def carry_out(home: str | Path | Home | None, asked: Asked, tell: Callable[[str]
     with Registry.open(Home.locate(home)) as registry:
         project = project_of(registry.home, asked)
         plan = plan_of(project)
+        policy = policy_for(plan, project)  # what is written wrongly is said before anything is done
         champion = _in_use(registry, asked.deployment)
         _refuse_while_open(registry, asked.deployment)
         turns = Turns(registry.database)
         begun = turns.begin(_begun(asked, champion, plan))
         with turns.alive(begun.id):
-            work = _Retraining(registry, turns, plan, project, champion, begun, asked, tell)
+            work = _Retraining(registry, turns, plan, policy, project, champion, begun, asked, tell)
             return work.carry_out()
 
 
@@ -127,6 +129,7 @@ class _Retraining:
     registry: Registry
     turns: Turns
     plan: Plan
+    policy: Policy | None
     project: Project | None
     champion: Version
     report: Report
@@ -220,7 +223,7 @@ class _Retraining:
 
     def _trained(self, folder: Path) -> Done:
         self._at("training")
-        words, place = self._command()
+        words, place = command_of(self.registry, self.plan, self.project, self.champion)
         assert self.report.data is not None  # noqa: S101 - it was made before
         ref = self.report.data.ref
         words = tuple(word.replace("{data}", str(folder)).replace("{dataset}", ref) for word in words)
@@ -244,19 +247,6 @@ class _Retraining:
             )
         self._note(run=done.run_id)
         return done
-
-    def _command(self) -> tuple[tuple[str, ...], Path]:
-        """The program with its arguments, and the folder it runs in: what the project says, else what was recorded."""
-        here = None if self.project is None else self.project.folder
-        if self.plan.words and here is not None:
-            return self.plan.words, here
-        runs = Runs(self.registry.database).that_made(self.champion.model, self.champion.number)
-        if not runs:
-            raise Failed(
-                f"{self.champion.ref} was not packed within a recorded run, so it is not known how to train it: say "
-                "`command` in [retrain] of the project's modelyard.toml"
-            )
-        return _recorded(runs[-1], here)
 
     def _challenger(self, done: Done) -> Version:
         run = done.record
@@ -310,12 +300,15 @@ class _Retraining:
     def _go_on(self, challenger: Version) -> None:
         self._at("beginning a rollout")
         self.turns.save(self.report)  # somebody who took this one for lost may have begun another
+        now = _in_use(self.registry, self.report.deployment)
+        if now.ref != self.champion.ref:
+            raise Declined(f"{now.ref} is in use by now, and {challenger.ref} was compared with {self.champion.ref}")
         strategy = self.plan.strategy
         if strategy == "none":
             return self._end("accepted", f"{challenger.ref} passed all gates; nothing is rolled out by itself")
         by = f"retraining {self.report.id}"
         try:
-            rollouts.begin(self.registry, challenger, self.report.deployment, strategy, by=by)
+            rollouts.begin(self.registry, challenger, self.report.deployment, strategy, policy=self.policy, by=by)
         except Conflict as error:
             raise Declined(f"{challenger.ref} passed all gates, but {error}") from error
         self._note(rollout=strategy)
@@ -334,24 +327,6 @@ class _Retraining:
         self.report = msgspec.structs.replace(self.report, **facts)
         self.turns.save(self.report)
         write_page(self.registry.home, self.report)
-
-
-def _recorded(run: Run, folder: Path | None) -> tuple[tuple[str, ...], Path]:
-    """The command of a run and the folder that it was in, or `folder`."""
-    if any("***" in word for word in run.command):
-        raise Failed(
-            f"the recorded command of run {run.id} has something secret left out: say `command` in [retrain] of the "
-            "project's modelyard.toml"
-        )
-    place = folder or Path(run.code.place) / run.code.folder
-    if not run.code.place and folder is None:
-        raise Failed(f"where run {run.id} was is not known any more: name the project's folder with --project")
-    if not place.is_dir() or shutil.which(run.command[0], path=os.environ.get("PATH")) is None:
-        raise Failed(
-            f"what was recorded of run {run.id} cannot be run again here ({run.command[0]} in {place}): say `command` "
-            "in [retrain] of the project's modelyard.toml"
-        )
-    return run.command, place
 
 
 def _said_of(report: ParityReport) -> str:

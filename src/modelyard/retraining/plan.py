@@ -5,17 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from modelyard.errors import InvalidRequest
 from modelyard.project import Project, converted, seconds
+from modelyard.rollout.policy import Policy
+from modelyard.rollout.written import policy_of
 
 Occasion: TypeAlias = Literal["alert", "schedule", "labels"]
 """What begins a retraining by itself."""
 
-Strategy: TypeAlias = Literal["shadow", "ab", "blue-green", "none"]
+Strategy: TypeAlias = Literal["canary", "shadow", "ab", "blue-green", "none"]
 """How a challenger that passed goes on; with ``none`` it only waits, verified, for somebody to deploy it."""
 
 _SIZES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
@@ -115,7 +117,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     certainty: float = 0.95
     """Of the interval of a gate; of those of slices all together."""
     limits: Limits = Limits()
-    strategy: Strategy = "shadow"
+    strategy: Strategy = "canary"
+    rollout: dict[str, Any] = {}
+    """Of a canary, what is to be otherwise than in the table ``[rollout]``."""
     alerts: tuple[str, ...] = ("performance", "estimate", "drift")
     """Alerts that begin a retraining: of these causes, or with parts of these kinds or watches. Missing or broken
     values do not: what is broken is to be repaired, not to be learned."""
@@ -186,6 +190,24 @@ def plan_of(project: Project | None) -> Plan:
     plan = converted(project.retrain, Plan, f"{project.file}: [retrain]")
     plan.check()
     return plan
+
+
+def policy_for(plan: Plan, project: Project | None) -> Policy | None:
+    """How a challenger's canary goes on; None where its rollout is no canary.
+
+    >>> policy = policy_for(Plan(rollout={"steps": ["10%", "100%"]}), None)
+    >>> [step.share for step in policy.steps]
+    [0.1, 1.0]
+
+    Raises:
+        InvalidRequest: the tables of the project hold what means nothing.
+    """
+    if plan.strategy != "canary":
+        if plan.rollout:
+            raise InvalidRequest(f"[retrain.rollout] is about a canary, and strategy is {plan.strategy!r}")
+        return None
+    said = dict(project.rollout) if project is not None else {}
+    return policy_of({**said, **plan.rollout}, f"{project.file} [rollout]" if project is not None else "[rollout]")
 
 
 def resolved(sources: Sequence[str], folder: Path) -> list[str]:
