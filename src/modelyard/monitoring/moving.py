@@ -233,7 +233,8 @@ def _floats(raw: bytes, number: int) -> Array:
 def _findings(snapshot: Snapshot, made: Made, gathered: tuple[Array, Array, Units], alarm: bool) -> Iterator[Finding]:
     """Columns that have a hundredth of what an alarm needs; in an alarm those that have a twentieth of all there is."""
     parts, ages, judged = gathered
-    beginnings = {unit: Beginnings(made.asked, snapshot, *_whole(snapshot, unit)) for unit in Unit}
+    whole = {unit: _whole(snapshot, unit) for unit in Unit}
+    beginnings = {unit: Beginnings(made.asked, snapshot, *whole[unit]) for unit in Unit}
     columns, needed = made.asked.per_column(parts), snapshot.settings.needed
     reached = float(columns.sum())
     for at in np.argsort(-columns, kind="stable").tolist():
@@ -243,7 +244,8 @@ def _findings(snapshot: Snapshot, made: Made, gathered: tuple[Array, Array, Unit
         first, last = made.asked.first[at], made.asked.first[at + 1]
         question = int(first + np.argmax(parts[first:last]))
         facet = made.asked.facets[question]
-        oldest = snapshot.ended - timedelta(seconds=float(ages[at])) if ages[at] else snapshot.began
+        ended, seconds = whole[judged[at]]
+        oldest = min(snapshot.ended - timedelta(seconds=float(ages[at])), ended - timedelta(seconds=seconds))
         since = beginnings[judged[at]].began(question, float(made.low[question]), float(made.high[question]), oldest)
         part = own >= min(reached / 20, needed)
         evidence = reached if alarm and part else min(own, needed * 0.999)

@@ -133,4 +133,6 @@ def _most(slots: Slots, counts: Beside) -> str:
     if not parts:
         return ""
     most = max(parts, key=lambda each: abs(each.current - each.reference))
+    if abs(most.current - most.reference) < 0.001:  # what moved lies beyond the parts that are drawn
+        return ""
     return f", {most.label} {most.reference:.1%} -> {most.current:.1%}"

@@ -12,8 +12,13 @@ from modelyard.monitoring import detector as detecting
 from modelyard.monitoring.alerts import Alert, Look, Policy, State, rules
 from modelyard.monitoring.alerts.alert import Silence, What
 from modelyard.monitoring.budget import Budget
+from modelyard.monitoring.calls import Calls
 from modelyard.monitoring.detector import Detector
+from modelyard.monitoring.findings import Finding
+from modelyard.monitoring.quality import Exchanged
 from modelyard.monitoring.reference import Reference
+from modelyard.monitoring.settings import Settings
+from modelyard.monitoring.watching import Snapshot
 from unit.monitoring.alert_looks import NOW, found, hour, look
 
 POLICY = Policy(quiet=3)
@@ -99,6 +104,48 @@ def test_what_labels_say_later_is_added_to_alerts_of_the_data() -> None:
     estimate = found("accuracy", "estimate.accuracy", sure=False, said="accuracy: 0.71 expected, 0.78 before")
     assert taken(known, look(1, estimate, looked=("estimate",))) == [()]
     assert known[1].loss == "accuracy: 0.71 expected, 0.78 before"
+
+
+def test_that_no_label_ever_came_is_no_cost_of_an_alert() -> None:
+    nothing = {"watch": "estimate.refused", "sure": False, "said": "no estimate for 2026-01-19: no labels so far"}
+    known, _ = story(
+        look(0, found()), look(1, found("", details={"unlabelled": True}, **nothing), looked=("estimate",))
+    )
+    assert known[1].loss == ""
+    known, _ = story(look(0, found()), look(1, found("", **nothing), looked=("estimate",)))
+    assert known[1].loss.startswith("no estimate")
+
+
+def test_exchanged_columns_are_what_an_alert_is_called_by() -> None:
+    def gone(name: str) -> Finding:
+        return Finding(
+            deployment="flights", watch="quality.range", said=f"{name} out of range", subject=name, evidence=400.0,
+            effect=1.0, margin=0.02,
+        )  # fmt: skip
+
+    known, _ = story(look(0, gone("a"), gone("b"), exchanged("a", "b")))
+    assert known[1].parts[0].watch == "quality.exchanged"
+
+
+def exchanged(one: str, other: str) -> Finding:
+    """What the watch of exchanged columns says of two tables of which one has them the other way round."""
+    draw = np.random.default_rng(3)
+    rows = {one: draw.normal(size=2000), other: draw.normal(50.0, size=2000)}
+    reference, watch = Reference.of_table(rows), Exchanged()
+    told = Settings().with_share(watch.share)
+    snapshot = Snapshot(
+        deployment="flights",
+        version="m@1",
+        began=hour(0),
+        seconds=3600.0,
+        reference=reference,
+        window=reference.profile({one: rows[other][:100], other: rows[one][:100]}),
+        earlier=lambda began, seconds: None,
+        calls=Calls(),
+        settings=told,
+    )
+    [each] = watch.look(watch.start(reference, told), snapshot)[1]
+    return each
 
 
 def test_what_hovers_at_its_margin_is_not_over() -> None:

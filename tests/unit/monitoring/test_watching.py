@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ import pytest
 
 from modelyard.errors import InvalidRequest
 from modelyard.monitoring.calls import Calls, Repeats, latency_bin
+from modelyard.monitoring.findings import Finding
 from modelyard.monitoring.looking import History
 from modelyard.monitoring.reference import Reference
 from modelyard.monitoring.store import Window, packed
@@ -62,27 +64,50 @@ def test_where_traffic_is_sparse_a_change_is_told_from_when_it_began_and_as_larg
     """Three rows an hour say next to nothing each, so that evidence hangs about nothing for long before the change."""
     rng = np.random.default_rng(8)
     reference = Reference.of_table({"n": rng.normal(size=5000)})
-    watch, history, changed = WATCHES[0], History(), 30 * 24
-    settings = Settings(seasons=False).with_share(watch.share)
-    state, alarm = watch.start(reference, settings), None
-    for at in range(changed + 10 * 24):
-        values = (rng.normal(size=3) + (1.0 if at >= changed else 0.0)).tolist()
+    changed = 30 * 24
+
+    def rows(at: int) -> list[float]:
+        return (rng.normal(size=3) + (1.0 if at >= changed else 0.0)).tolist()
+
+    alarm = next(_alarms(reference, rows, changed + 10 * 24, Settings(seasons=False)))
+    assert alarm.since is not None
+    assert abs(alarm.since - (START + timedelta(hours=changed))) < timedelta(days=1)
+    assert alarm.effect > 0.25  # 0.38 is the truth
+
+
+def test_a_column_that_is_judged_by_whole_days_is_told_by_whole_days() -> None:
+    """Of the hours of the day each window has one only, and of all of them together there are more by day."""
+    reference = Reference.of_table({"n": [float(at % 24) for at in range(24 * 200)]})
+    each = [10 if at < 12 else 40 for at in range(24)]
+    found = list(_alarms(reference, lambda at: [float(at % 24)] * each[at % 24], 5 * 24, Settings()))
+    later = [alarm for alarm in found if alarm.window and alarm.window >= START + timedelta(days=2)]
+    assert later
+    for alarm in later:
+        assert alarm.window is not None
+        assert alarm.since is not None
+        assert alarm.window.hour == 23
+        assert alarm.since.hour == 0
+        assert alarm.effect == pytest.approx(0.3, abs=0.01)
+
+
+def _alarms(
+    reference: Reference, rows: Callable[[int], list[float]], hours: int, settings: Settings
+) -> Iterator[Finding]:
+    """What the first watch alarms of `rows` of each hour, with what was before at hand."""
+    watch, history = WATCHES[0], History()
+    told = settings.with_share(watch.share)
+    state = watch.start(reference, told)
+    for at in range(hours):
         snapshot = replace(
-            _snapshot(reference, at, values, settings),
+            _snapshot(reference, at, rows(at), told),
             earlier=lambda since, length, until=START + timedelta(hours=at): history.between(
                 int(since.timestamp()), int(min(since + timedelta(seconds=length), until).timestamp())
             ),
         )
         state, findings = watch.look(state, snapshot)
-        alarm = next((each for each in findings if each.alarm), None)
-        if alarm is not None:
-            break
+        yield from (each for each in findings if each.alarm)
         began = int(snapshot.began.timestamp())
         history.add(Window("flights", "", began, 3600.0, "m", 1, Calls(), packed(snapshot.window)))
-    assert alarm is not None
-    assert alarm.since is not None
-    assert abs(alarm.since - (START + timedelta(hours=changed))) < timedelta(days=1)
-    assert alarm.effect > 0.25  # 0.38 is the truth
 
 
 def test_watches_share_one_budget() -> None:

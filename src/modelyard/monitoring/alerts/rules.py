@@ -232,9 +232,12 @@ def _loss(look: Look) -> str:
 
 
 def loss(findings: Sequence[Finding]) -> str:
-    """What labels, or without them the estimate, say that it costs; empty where they say nothing."""
+    """What labels, or without them the estimate, say that it costs; empty where they say nothing.
+
+    That there is no estimate is told where one could have been hoped for, and not where no label has ever come.
+    """
     for kind in (Kind.PERFORMANCE, Kind.ESTIMATE):
-        of_kind = [found for found in findings if found.kind is kind]
+        of_kind = [found for found in findings if found.kind is kind and not found.details.get("unlabelled")]
         if of_kind:
             return _about(max(of_kind, key=_rank))
     return ""

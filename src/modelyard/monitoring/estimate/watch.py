@@ -78,7 +78,8 @@ def _finding(state: State, entry: Entry, facts: Facts) -> Finding | None:
     details = {"trust": entry.trust.value, "reason": entry.reason, "rows": entry.rows, "worth": entry.worth}
     if not name or name not in state.usual:
         said = f"no estimate for {began:%Y-%m-%d}: {entry.reason}"
-        return facts.finding("estimate.refused", said, window=began, details=details)
+        nothing = not any(each.values for each in state.record)
+        return facts.finding("estimate.refused", said, window=began, details=details | {"unlabelled": nothing})
     value, usual, kept = entry.values[name], state.usual[name], coverage(state.record, name)
     so_far = f"; intervals so far held {kept.covered} of {kept.known} times" if kept.known else ""
     said = (
