@@ -11,6 +11,7 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 
 if TYPE_CHECKING:
     from modelyard.control.deployments import Decision
+    from modelyard.control.progress import Progress
     from modelyard.control.rollouts import Rollout
     from modelyard.control.watch import Served, Sighting
     from modelyard.home import Home
@@ -161,6 +162,7 @@ def status(
     Example: modelyard status flights-delay
     """
     from modelyard.control import deployments, rollouts
+    from modelyard.control.progress import progress
     from modelyard.errors import DeploymentNotFound
     from modelyard.registry import Registry
 
@@ -171,7 +173,8 @@ def status(
             if deployment not in names:
                 raise DeploymentNotFound(deployment, names)
             asked = tuple(decision for decision in asked if decision.deployment == deployment)
-        document = _survey(registry.home, asked, {one.deployment: one for one in rollouts.open_rollouts(registry)})
+        open_ = {one.deployment: (one, progress(registry, one)) for one in rollouts.open_rollouts(registry)}
+        document = _survey(registry.home, asked, open_)
     emit(document, as_json, lambda: _print_survey(document))
     if not document["ok"]:
         raise typer.Exit(1)
@@ -217,7 +220,9 @@ def _print_outcome(decision: Decision, state: str, reason: str, url: str | None)
         out.print(f"without proof, because: {decision.unproven}", markup=False)
 
 
-def _survey(home: Home, asked: tuple[Decision, ...], open_: dict[str, Rollout]) -> dict[str, Any]:
+def _survey(
+    home: Home, asked: tuple[Decision, ...], open_: dict[str, tuple[Rollout, Progress | None]]
+) -> dict[str, Any]:
     """What was asked for beside what answers."""
     from modelyard.control.up import running
     from modelyard.control.watch import look
@@ -255,12 +260,13 @@ def _entry(decision: Decision, seen: Sighting | None, trouble: str) -> dict[str,
     }
 
 
-def _beside(rollout: Rollout | None, seen: Sighting | None) -> dict[str, Any]:
+def _beside(going: tuple[Rollout, Progress | None] | None, seen: Sighting | None) -> dict[str, Any]:
     """The candidate of a deployment, and how it does."""
     from modelyard.domain.desired import CANDIDATE
 
-    if rollout is None:
+    if going is None:
         return {"candidate": None}
+    rollout, found = going
     served = None if seen is None else seen.find(rollout.deployment + CANDIDATE)
     return {
         "candidate": {
@@ -269,6 +275,7 @@ def _beside(rollout: Rollout | None, seen: Sighting | None) -> dict[str, Any]:
             "share": rollout.share,
             "state": served.state if served else "UNAVAILABLE",
             "reason": served.reason if served else "not loaded yet",
+            "progress": found,
         }
     }
 
@@ -317,7 +324,12 @@ def _candidate(row: dict[str, Any]) -> str:
     if one is None:
         return ""
     trouble = "" if one["state"] == "READY" else f" ({one['state'].lower()}: {one['reason']})"
-    return f"{one['strategy']}: {one['share']:.3g} of the calls to {one['asked']}{trouble}"
+    found = one["progress"]
+    step = ""
+    if found is not None:
+        said = f", {found.decision.action}: {found.decision.reason}" if found.decision else ""
+        step = f", step {found.step + 1} of {len(found.shares)}{said}"
+    return f"{one['strategy']}: {one['share']:.3g} of the calls to {one['asked']}{step}{trouble}"
 
 
 def _unproven(row: dict[str, Any]) -> str:

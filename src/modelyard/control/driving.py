@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
 from modelyard.control import courses, rollouts, steering
 from modelyard.control.courses import Standing
 from modelyard.control.rollouts import ITSELF, Rollout
@@ -27,11 +29,13 @@ from modelyard.registry import Registry
 from modelyard.rollout import course as courses_of
 from modelyard.rollout import evidence as evidences
 from modelyard.rollout.course import Course
-from modelyard.rollout.decision import Decision, Measured, Snapshot, decide
+from modelyard.rollout.decision import Decision, Measured, Snapshot, Verdict, decide
 from modelyard.rollout.gathering import Subject, gather
-from modelyard.rollout.telling import told
+from modelyard.rollout.telling import Told, told
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from modelyard.records.recent import RecentRecords
 
 LOOK_SECONDS = 1.0
@@ -144,9 +148,8 @@ class Driver:
         """With what the records have got since; what cannot be read now is read the next time."""
         try:
             for number, stretch, until in courses_of.due(course, now):
-                found = gather(
-                    self._recent(), self._subject(rollout), stretch.taken, until, stretch.share, course.policy
-                )
+                mine = msgspec.structs.replace(self._subject(rollout), arrived=stretch.began, ended=stretch.ended)
+                found = gather(self._recent(), mine, stretch.taken, until, stretch.share, course.policy)
                 course = courses_of.take(course, number, until, evidences.take(course.evidence, found, stretch.share))
             return course, evidences.measured(course.evidence, course.policy, course.step)
         except (ModelyardError, OSError) as error:
@@ -166,7 +169,7 @@ class Driver:
             if noted is not None and course.decision is not None:
                 found = told(course.evidence, course.policy, course.step)
                 courses.note(connection, rollout.id, course.looked, noted, course.decision, found)
-                _carry_out(connection, rollout, stored, course.decision)
+                _carry_out(connection, rollout, stored, course.decision, found)
         self._stored[rollout.id] = course.looked
         if course.decision is None or course.decision.action not in ("advance", "promote", "rollback"):
             self._standings[rollout.id] = stored
@@ -207,13 +210,26 @@ def _kind(decision: Decision) -> Any:
     return decision.action, decision.verdicts, said
 
 
-def _carry_out(connection: Any, rollout: Rollout, standing: Standing, decision: Decision) -> None:
+def _carry_out(
+    connection: Connection, rollout: Rollout, standing: Standing, decision: Decision, found: tuple[Told, ...]
+) -> None:
     if decision.action == "advance":
         steering.take_step(connection, rollout, standing, decision.reason, ITSELF)
     elif decision.action == "promote":
         rollouts.take_over(connection, rollout, decision.reason, ITSELF)
     elif decision.action == "rollback":
-        rollouts.take_back(connection, rollout, decision.reason, ITSELF)
+        figures = "; ".join(map(_figures, (one for one in found if one.verdict is Verdict.FAILED)))
+        rollouts.take_back(connection, rollout, decision.reason + (figures and f" ({figures})"), ITSELF)
+
+
+def _figures(one: Told) -> str:
+    """The numbers behind a verdict, for whoever reads the reason only."""
+    said = f"{one.metric}:"
+    if one.candidate_rate is not None and one.baseline_rate is not None:
+        said += f" {one.candidate_rate:.2%} of {one.candidate:,.0f} against {one.baseline_rate:.2%} of "
+        said += f"{one.baseline:,.0f},"
+    least = "" if one.low is None else f" at least {one.low * 100:+.3g} points,"
+    return f"{said}{least} margin {one.margin * 100:.3g} points"
 
 
 def sight(registry: Registry) -> Sighting | str:

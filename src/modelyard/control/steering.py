@@ -44,7 +44,7 @@ def take_step(connection: Connection, rollout: Rollout, standing: Standing, reas
     share = standing.course.policy.steps[step].share
     change(connection, rollout, share=share)
     number = record_change(connection, rollout.id, "advance", share, reason, by)
-    moved = course.move(standing.course, step, number, datetime.now(UTC))
+    moved = course.move(standing.course, step, number, now())
     courses.write(connection, rollout.id, moved, standing.revision)
     return read(connection, rollouts.c.id == rollout.id)
 
@@ -123,3 +123,8 @@ def _standing(connection: Connection, rollout: Rollout) -> Standing:
             f"the rollout of {rollout.deployment!r} ({rollout.strategy}) has no steps: promote it, or roll it back"
         )
     return found
+
+
+def now() -> datetime:
+    """The moment at which a step begins."""
+    return datetime.now(UTC)

@@ -120,6 +120,8 @@ def due(course: Course, now: datetime) -> Iterator[tuple[int, Stretch, datetime]
     until = now - LAG
     for number, stretch in enumerate(course.stretches):
         is_over = stretch.ended is not None and stretch.ended + LONGEST < stretch.taken
+        if stretch.share >= 1.0:  # everybody had the candidate: there is nothing to compare
+            continue
         if until - stretch.taken > (SELDOM if is_over else timedelta()):
             yield number, stretch, until
 

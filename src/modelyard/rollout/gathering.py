@@ -37,7 +37,8 @@ LONGEST = timedelta(minutes=2)
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Who is compared: two versions (as in ``flights-delay@4``) of a deployment, since `began` (UTC).
 
-    `task` says what their answers are; None where nobody knows, and then labels say nothing of them.
+    `task` says what their answers are; None where nobody knows, and then labels say nothing of them. Only calls count
+    that arrived from `arrived` to before `ended`, where these are given.
     """
 
     deployment: str
@@ -45,6 +46,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     candidate: str
     began: datetime
     task: Task | None = None
+    arrived: datetime | None = None
+    ended: datetime | None = None
 
 
 class Recent(Protocol):
@@ -109,7 +112,7 @@ class _Stretch:
 
     def divided(self) -> dict[str, Divided]:
         """Counts of both versions."""
-        calls = self._records.calls(self._names[:1], self._since - LONGEST, _ROWS)
+        calls = self._calls(self._names[:1], self._since - LONGEST, _ROWS)
         wrong = self._labelled(self._names[:1], _divided_labels(self._of_labels))
         return {
             **self._by_call(calls),
@@ -119,13 +122,19 @@ class _Stretch:
 
     def paired(self) -> dict[str, Paired]:
         """Differences on the same rows."""
-        calls = self._records.calls(self._names, self._since - LONGEST, _ROWS)
+        calls = self._calls(self._names, self._since - LONGEST, _ROWS)
         wrong = self._labelled(self._names, _paired_labels(self._of_labels))
         return {
             **self._pairs(calls),
             **self._pairs_of_rows(calls),
             **({name: _paired(wrong, at) for at, name in enumerate(self._of_labels)} if wrong else {}),
         }
+
+    def _calls(self, names: Sequence[str], since: datetime, columns: Sequence[str]) -> Any:
+        """The rows of calls that arrived from a moment on, as far as they count."""
+        arrived, ended = self._subject.arrived, self._subject.ended
+        found = self._records.calls(names, since if arrived is None else max(since, arrived), columns)
+        return found if ended is None else found.filter(_arrived_before(found, ended))
 
     def _by_call(self, calls: Any) -> dict[str, Divided]:
         """By metric; and, as the ratio, how many calls there were at all."""
@@ -209,7 +218,7 @@ class _Stretch:
         tables = {
             "labels": labels,
             "known": self._records.labels(self._subject.began, ("prediction_id", "deployment", "key", "time")),
-            "calls": self._records.calls(names, self._subject.began, (*_ROWS, "inputs") if keys else _ROWS),
+            "calls": self._calls(names, self._subject.began, (*_ROWS, "inputs") if keys else _ROWS),
         }
         live, shadow = map(literal, self._names)
         sql = f"""
@@ -287,11 +296,11 @@ def _named_rows(deployment: str, keys: Sequence[tuple[str, ...]]) -> str:
     return " UNION ALL ".join(found)
 
 
-def _arrived_before(labels: Any, until: datetime) -> Any:
+def _arrived_before(table: Any, until: datetime) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.less(labels["time"], pa.scalar(until.replace(tzinfo=None), pa.timestamp("us")))
+    return pc.less(table["time"], pa.scalar(until.replace(tzinfo=None), pa.timestamp("us")))
 
 
 def _divided(rows: Sequence[Mapping[str, Any]], at: int) -> Divided:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelyard.control import driving, rollouts, steering
 from modelyard.control.deployments import deploy, desired_state
 from modelyard.control.driving import Driver
 from modelyard.control.watch import Served, Sighting
+from modelyard.domain.records import PredictionRecord
 from modelyard.errors import Conflict, InvalidRequest
+from modelyard.records.log import PredictionLog
 from modelyard.registry import Registry
 from modelyard.rollout.policy import Policy, Rule, Step
 from unit.control.test_deployments import proven
@@ -135,3 +138,48 @@ def test_the_next_step_by_hand(registry: Registry, plane: Plane) -> None:
         steering.advance(registry, "live")
     assert rollouts.rollback(registry, "live", "enough").state == "rolled back"
     assert driver.look() == []
+
+
+def test_every_call_counts_once_by_the_share_that_it_arrived_under(
+    registry: Registry, plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "now", plane.clock)
+    steps = (Step(0.2, 0, 60), Step(0.5, 900, 900), Step(1.0, 900, 900))
+    rollouts.rollback(registry, "live")
+    policy = msgspec.structs.replace(POLICY, steps=steps, rules=(Rule("errors", 0.05),))
+    rollouts.begin(registry, "toy@2", "live", "canary", policy=policy)
+    log = PredictionLog(registry.home.records)
+    driver = Driver(registry, plane.clock)
+
+    def calls(version: int, many: int, ms: float = 1.0) -> None:
+        for number in range(many):
+            arrived = int(plane.now.timestamp() * 1e9) + (number + 1) * 1000
+            name = f"{version}-{arrived}"
+            log.append(
+                PredictionRecord(
+                    name, "live", "toy", version, "d", arrived, int(ms * 1e6), 500, "failed", "rows", 0, b"", b"{}"
+                )
+            )
+        plane.now += timedelta(seconds=0.5)
+
+    def counted() -> list[float]:
+        found = steering.standing_of(registry, rollouts.shown(registry, "live"))
+        assert found is not None
+        errors = found.course.evidence.divided.get("errors")
+        return [] if errors is None else [errors.seen.baseline, errors.seen.candidate]
+
+    calls(1, 7)  # nobody divides yet
+    looks(driver, plane, 1)
+    calls(1, 4)
+    calls(2, 1, ms=4000.0)  # its answer comes when the share is another
+    looks(driver, plane, 3)
+    assert counted() == [4, 0]
+    steering.advance(registry, "live")
+    calls(2, 50)  # some workers divide by the old share, some by the new one
+    looks(driver, plane, 1)
+    calls(1, 3)
+    calls(2, 2)
+    looks(driver, plane, 9)
+    assert counted() == [7, 3]
+    looks(Driver(registry, plane.clock), plane, 3)
+    assert counted() == [7, 3]

@@ -38,6 +38,12 @@ BLIND = (Measured("errors", safety=9.0), Measured("wrong", broken="no labels for
         (2, 300, SAFE, {}, "advance"),
         (3, 59, SAFE, {}, "wait"),
         (3, 60, SAFE, {}, "promote"),
+        (1, 300, SAFE, {"unready": "not all workers have seen the step yet"}, "wait"),
+        (1, 300, SAFE, {"unready": "unavailable", "lost_seconds": 9.9}, "wait"),
+        (1, 300, SAFE, {"unready": "unavailable", "lost_seconds": 10.0}, "rollback"),
+        (1, 300, SAFE, {"unready": "unavailable", "lost_seconds": 10.0, "paused": "by anna"}, "rollback"),
+        (1, 300, HARM, {"unready": "about to be loaded"}, "rollback"),
+        (1, 300, BLIND, {"unready": "about to be loaded"}, "wait"),
     ],
 )
 def test_the_table(
@@ -52,6 +58,14 @@ def test_the_table(
 def test_undecided(undecided: Any, action: str) -> None:
     policy = msgspec.structs.replace(POLICY, undecided=undecided)
     assert decide(Snapshot(policy, 1, 600.0, UNSURE)).action == action
+
+
+def test_a_metric_that_is_not_required_holds_nothing_up_until_there_is_something_to_go_by() -> None:
+    policy = msgspec.structs.replace(POLICY, rules=(Rule("errors", 0.005), Rule("wrong", 0.01, required=False)))
+    for nothing in ((SAFE[0],), (SAFE[0], Measured("wrong")), (SAFE[0], Measured("wrong", broken="no labels"))):
+        assert decide(Snapshot(policy, 1, 60.0, nothing)).action == "advance"
+    assert decide(Snapshot(policy, 1, 60.0, (SAFE[0], Measured("wrong", safety=1.0, seen=40.0)))).action == "wait"
+    assert decide(Snapshot(policy, 1, 60.0, (SAFE[0], Measured("wrong", harm=9.0, seen=40.0)))).action == "rollback"
 
 
 def test_who_must_approve_is_asked_before_everybody_gets_it() -> None:
