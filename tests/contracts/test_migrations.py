@@ -21,6 +21,7 @@ from modelyard.registry import (  # their tables are among the metadata
     migrating,
     monitor_tables,  # noqa: F401
     newest,
+    rehearsal_tables,  # noqa: F401
     retrain_tables,  # noqa: F401
     rollout_tables,  # noqa: F401
 )

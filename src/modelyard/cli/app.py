@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("rollouts", "End a rollout: the version before answers all calls."),
     "rollout": ("rollouts", "A rollout: what it has come to, and what people decide about it meanwhile."),
     "retrain": ("retrain", "Train a deployment's model again, judge it, roll it out if it is better."),
+    "rehearse": ("rehearse", "See that the way back to the version before works, and how long it takes."),
     "status": ("deploy", "What is deployed, ready and why not."),
     "top": ("top", "Watch a running server: requests, latencies, refusals, workers."),
     "undeploy": ("deploy", "Take a deployment away."),

@@ -12,6 +12,7 @@ from modelyard.cli.output import Json, emit, err, out, reported_errors
 if TYPE_CHECKING:
     from modelyard.control.deployments import Decision
     from modelyard.control.progress import Progress
+    from modelyard.control.rehearsing import Rehearsal
     from modelyard.control.rollouts import Rollout
     from modelyard.control.watch import Served, Sighting
     from modelyard.home import Home
@@ -163,6 +164,7 @@ def status(
     """
     from modelyard.control import deployments, rollouts
     from modelyard.control.progress import progress
+    from modelyard.control.rehearsing import last_rehearsals
     from modelyard.errors import DeploymentNotFound
     from modelyard.registry import Registry
 
@@ -175,6 +177,9 @@ def status(
             asked = tuple(decision for decision in asked if decision.deployment == deployment)
         open_ = {one.deployment: (one, progress(registry, one)) for one in rollouts.open_rollouts(registry)}
         document = _survey(registry.home, asked, open_)
+        last = last_rehearsals(registry, [decision.deployment for decision in asked])
+        for row in document["deployments"]:
+            row["rehearsal"] = last.get(row["deployment"])
     emit(document, as_json, lambda: _print_survey(document))
     if not document["ok"]:
         raise typer.Exit(1)
@@ -312,7 +317,7 @@ def _print_survey(document: dict[str, Any]) -> None:
             row["state"],
             row["runtime"],
             moment(row["since"]),
-            "; ".join(part for part in (row["reason"], _unproven(row), _candidate(row)) if part),
+            "; ".join(part for part in (row["reason"], _unproven(row), _candidate(row), _rehearsed(row)) if part),
         ]
         for row in document["deployments"]
     ]
@@ -330,6 +335,13 @@ def _candidate(row: dict[str, Any]) -> str:
         said = f", {found.decision.action}: {found.decision.reason}" if found.decision else ""
         step = f", step {found.step + 1} of {len(found.shares)}{said}"
     return f"{one['strategy']}: {one['share']:.3g} of the calls to {one['asked']}{step}{trouble}"
+
+
+def _rehearsed(row: dict[str, Any]) -> str:
+    from modelyard.cli.cards import moment
+
+    found: Rehearsal | None = row["rehearsal"]
+    return "" if found is None else f"rehearsed {moment(found.at)}: {found.told()}"
 
 
 def _unproven(row: dict[str, Any]) -> str:

@@ -38,14 +38,18 @@ def show(
     """
     from modelyard.control import rollouts
     from modelyard.control.progress import progress
+    from modelyard.control.rehearsing import last_rehearsals
     from modelyard.registry import Registry
 
     with reported_errors(as_json), Registry.open() as registry:
         rollout = rollouts.shown(registry, deployment)
         found = progress(registry, rollout)
         measured, shadowed = ((), None) if found else _measure(registry, rollout, objective)
+        rehearsal = last_rehearsals(registry, [deployment]).get(deployment)
     document = {"rollout": rollout, "progress": found, "measured": measured, "shadowed": shadowed}
-    emit(document, as_json, lambda: _print(rollout, found, measured, shadowed))
+    emit({**document, "rehearsal": rehearsal}, as_json, lambda: _print(rollout, found, measured, shadowed))
+    if rehearsal is not None and not as_json:
+        out.print(f"rehearsed: {rehearsal.told()}", markup=False)
 
 
 @app.command()

@@ -1,13 +1,16 @@
-"""Closes promotions that the data plane has carried out: a small loop beside the control plane's API."""
+"""Closes promotions that the data plane has carried out, and rehearsals that were left: a loop beside the API."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Self
 
 from modelyard.control import rollouts
+from modelyard.control.rehearsing import end_forgotten
 from modelyard.control.rollouts import Rollout
 from modelyard.control.up import running
 from modelyard.control.watch import Sighting, judge, look
@@ -15,6 +18,7 @@ from modelyard.errors import Conflict, ModelyardError, RolloutNotFound, ServiceU
 from modelyard.registry import Registry
 
 LOOK_SECONDS = 0.5
+TIDY_SECONDS = 60.0
 
 _log = logging.getLogger("modelyard.control")
 
@@ -43,7 +47,7 @@ class Closer:
     """Looks now and then, in a thread of its own."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry, self._over = registry, threading.Event()
+        self._registry, self._over, self._tidied = registry, threading.Event(), float("-inf")
         self._thread = threading.Thread(target=self._run, name="closing", daemon=True)
 
     def __enter__(self) -> Self:
@@ -57,9 +61,16 @@ class Closer:
     def _run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             try:
-                for name in close_promotions(self._registry):
-                    _log.info("%s: the promotion is carried out", name)
+                self._look()
             except ServiceUnreachable:
                 continue  # the data plane is on its way back
             except ModelyardError as error:
                 _log.warning("promotions cannot be closed now: %s", error)
+
+    def _look(self) -> None:
+        for name in close_promotions(self._registry):
+            _log.info("%s: the promotion is carried out", name)
+        if time.monotonic() - self._tidied > TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            for name in end_forgotten(self._registry, datetime.now(UTC)):
+                _log.info("%s: a rehearsal that was left is ended", name)

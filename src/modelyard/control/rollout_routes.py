@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.control import rollouts, steering
+from modelyard.control import rehearsing, rollouts, steering
 from modelyard.control.progress import progress
 from modelyard.control.rollouts import Strategy
 from modelyard.registry import Registry
@@ -61,6 +61,11 @@ def _add_looks(app: FastAPI, registry: Registry, to_json: Callable[[Any], Respon
         """The open rollout of a deployment, or the last one; of a canary with how far it has got."""
         rollout = rollouts.shown(registry, name)
         return to_json({"rollout": rollout, "progress": progress(registry, rollout)})
+
+    @app.get("/deployments/{name}/rehearsals")
+    def list_rehearsals(name: str) -> Response:
+        """How the way back was rehearsed, the last time first."""
+        return to_json({"rehearsals": rehearsing.rehearsed(registry, name)})
 
     @app.get("/deployments/{name}/rollout/decisions")
     def list_decisions(name: str) -> Response:

@@ -27,10 +27,12 @@ from modelyard.rollout.measuring import Period
 from modelyard.rollout.policy import Policy, check
 
 Strategy: TypeAlias = Literal["ab", "blue-green", "shadow", "canary"]
+Kind: TypeAlias = Strategy | Literal["rehearsal"]
+"""A rehearsal is no strategy that somebody asks for: `modelyard.control.rehearsing` begins and ends it."""
 State: TypeAlias = Literal["open", "promoting", "promoted", "rolled back"]
 Action: TypeAlias = Literal["begin", "share", "advance", "pause", "resume", "approve", "promote", "finish", "rollback"]
 
-SHARES: dict[Strategy, float] = {"ab": 0.5, "blue-green": 1.0, "shadow": 0.0, "canary": 0.0}
+SHARES: dict[Kind, float] = {"ab": 0.5, "blue-green": 1.0, "shadow": 0.0, "canary": 0.0, "rehearsal": 0.0}
 """Which part of the calls the candidate gets, unless it is said."""
 
 ITSELF = "modelyard"
@@ -61,7 +63,7 @@ class Rollout:
     deployment: str
     candidate: str
     before: str
-    strategy: Strategy
+    strategy: Kind
     state: State
     share: float
     key: str
@@ -113,7 +115,7 @@ def begin(
     registry: Registry,
     which: Which,
     to: str,
-    strategy: Strategy,
+    strategy: Kind,
     *,
     share: float | None = None,
     key: str = "",
@@ -230,13 +232,14 @@ def rollback(registry: Registry, deployment: str, reason: str = "", by: str = ""
 
 
 def shown(registry: Registry, deployment: str) -> Rollout:
-    """The open rollout of a deployment, or the last one.
+    """The open rollout of a deployment, or the last one; rehearsals do not count.
 
     Raises:
         RolloutNotFound: there never was one.
     """
+    where = (rollouts.c.deployment == deployment) & (rollouts.c.strategy != "rehearsal")
     with registry.database.read() as connection:
-        return read(connection, rollouts.c.deployment == deployment, deployment)
+        return read(connection, where, deployment)
 
 
 def open_rollouts(registry: Registry) -> tuple[Rollout, ...]:
@@ -251,7 +254,7 @@ def open_in(connection: Connection) -> tuple[Rollout, ...]:
     return tuple(_rollout(connection, row) for row in rows)
 
 
-def _policy(policy: Policy | None, strategy: Strategy) -> Policy | None:
+def _policy(policy: Policy | None, strategy: Kind) -> Policy | None:
     if strategy != "canary":
         if policy is not None:
             raise InvalidRequest(f"{strategy} follows no policy; --strategy canary does")
@@ -261,10 +264,10 @@ def _policy(policy: Policy | None, strategy: Strategy) -> Policy | None:
     return found
 
 
-def _check_share(share: float, strategy: Strategy, *, said: bool) -> None:
+def _check_share(share: float, strategy: Kind, *, said: bool) -> None:
     if not 0.0 <= share <= 1.0:
         raise InvalidRequest(f"a share of {share:g} is none; give a number from 0 to 1, such as 0.1")
-    if said and strategy != "ab":
+    if said and strategy not in ("ab", "rehearsal"):
         raise InvalidRequest(f"{strategy} has no share of its own; --strategy ab has one")
 
 
