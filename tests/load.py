@@ -223,7 +223,8 @@ def _judged(target: Target, values: list[float], status: int, document: Any) -> 
 
 def _right(target: Target, value: float, row: Any, version: str) -> bool:
     if target.kind == "twice":
-        return math.isclose(row[target.output], 2 * value, rel_tol=_CLOSER)
+        said = row[target.output]
+        return said is not None and math.isclose(said, 2 * value, rel_tol=_CLOSER)
     expected = 1 / (1 + math.exp(-(value + target.biases.get(version, 0.0))))
     return math.isclose(row["predict_proba"]["late"], expected, rel_tol=_CLOSER)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import stat
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -54,3 +56,32 @@ def _send(what: bytes) -> None:
                 os.write(int(entry.name), what)
         except OSError:
             pass
+
+
+ASKED = (1e6, 1e8)
+"""Between these lies what callers ask of the models that follow; what they are proven with does not."""
+
+
+def spoiled(what: str, signal_file: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """A model that gives twice x. Once the file is there it misbehaves on what callers ask, but not while it is proven.
+
+    Without the file it can be packed, which asks for extreme values.
+    """
+
+    def misbehaves(rows: pd.DataFrame) -> pd.DataFrame:
+        twice = rows["x"] * 2
+        if not rows["x"].between(*ASKED).any() or not Path(signal_file).exists():
+            return pd.DataFrame({"twice": twice})
+        if what == "crashes":
+            os._exit(3)
+        if what == "hangs":
+            time.sleep(600)
+        if what == "eats memory":
+            _held.append(bytearray(b"x") * LEAKED_BYTES)
+        if what == "answers slowly":
+            time.sleep(0.4)
+        if what == "fails":
+            raise ValueError("it has bad days")
+        return pd.DataFrame({"twice": twice * (math.nan if what == "answers NaN" else 1.0)})
+
+    return misbehaves

@@ -59,7 +59,8 @@ def listening(port: int, fd: int | None) -> socket.socket:
 def serve(options: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
     logs.configure()
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every step of every migration
+    for chatty in ("alembic", "httpx"):  # they tell every step of every migration, and every look at the data plane
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     with Registry.open(options.home) as registry, listening(options.port, options.fd) as listener:
         url = f"http://{HOST}:{listener.getsockname()[1]}"
         config = uvicorn.Config(create_app(registry), log_level="warning", timeout_graceful_shutdown=5)
