@@ -219,7 +219,9 @@ def _tallied(values: Any) -> Tallied:
     if values.dtype == np.bool_:
         true = int(values.to_numpy().sum())
         return _there([False, True], np.array([len(values) - true, true]), 0)
-    return _arrow_tallied(pa.chunked_array([pa.array(values, from_pandas=True)]))
+    # Of a table that was read from a file in pieces this is chunked already, and must not be taken for a sequence.
+    array = pa.array(values, from_pandas=True)
+    return _arrow_tallied(array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]))
 
 
 def _coded(values: Any) -> tuple[list[Any], Array]:

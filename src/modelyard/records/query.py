@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 
 from modelyard.errors import InvalidRequest
+from modelyard.records.kinds import ColumnKinds, merged_kinds
 from modelyard.records.label_views import (
     KEYS_IN_USE,
     KINDS_BY_DEPLOYMENT,
@@ -28,7 +29,6 @@ from modelyard.records.reading import Recorded, recorded
 from modelyard.records.segments import Damage
 from modelyard.records.shipping import record_shipments
 from modelyard.records.sqltext import literal, pointer, quoted
-from modelyard.records.tables import ColumnKinds, merged_kinds
 
 LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     # Files, other databases, HTTP, extensions: all of it is external access. Tables handed over from Python are not.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +19,7 @@ from modelyard.errors import ModelyardError
 from modelyard.protocol import decode
 from modelyard.records.batches import is_batch, kind_of, numbers, opened, text_of, value_of
 from modelyard.records.keeping import SAMPLED, TOO_LARGE, Rules
+from modelyard.records.kinds import Observed
 from modelyard.records.log import decode_label, decode_record
 
 PREDICTION_SCHEMA = pa.schema(
@@ -81,9 +81,6 @@ LABEL_SCHEMA = pa.schema(
 it is the offset of the frame, plus the place in it where that is a batch of labels (each takes more than one byte).
 """
 
-ColumnKinds: TypeAlias = dict[str, dict[str, dict[str, set[str]]]]
-"""deployment → ``inputs`` or ``outputs`` → JSON path below it (keys joined by NUL) → kinds of value seen."""
-
 _AT_ONCE = 2048
 _KEEP_ALL: Rules = MappingProxyType({})
 _pack = msgspec.msgpack.Encoder().encode
@@ -92,7 +89,6 @@ _US_A_DAY = 86_400_000_000
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 _json = msgspec.json.Encoder()
-_sorted = msgspec.json.Encoder(order="deterministic")
 
 
 def prediction_table(segment: Path, frames: list[tuple[int, bytes]], rules: Rules = _KEEP_ALL) -> Any:
@@ -109,7 +105,7 @@ def _pieces(frames: list[tuple[int, bytes]]) -> Iterable[list[tuple[int, bytes]]
 
 def _described_lines(segment: Path, frames: list[tuple[int, bytes]], rules: Rules) -> list[tuple[Any, ...]]:
     lines: list[tuple[Any, ...]] = []
-    kinds: ColumnKinds = {}
+    kinds: dict[str, Observed] = {}
     first: dict[str, int] = {}
     dropped: Counter[tuple[str, int, str]] = Counter()
     for position, frame in frames:
@@ -127,13 +123,10 @@ def _described_lines(segment: Path, frames: list[tuple[int, bytes]], rules: Rule
         rows = described(record)
         if record.outcome == "ok":
             first.setdefault(record.deployment, len(lines))
-            _observe(kinds.setdefault(record.deployment, {"inputs": {}, "outputs": {}}), rows)
+            kinds.setdefault(record.deployment, Observed()).add(rows)
         lines.extend(_lines(record, rows, segment.name, position, payload))
     for deployment, at in first.items():
-        seen = {
-            side: {path: sorted(found) for path, found in paths.items()} for side, paths in kinds[deployment].items()
-        }
-        lines[at] = (*lines[at][:_COLUMNS], _json.encode(seen).decode(), *lines[at][_COLUMNS + 1 :])
+        lines[at] = (*lines[at][:_COLUMNS], kinds[deployment].told(), *lines[at][_COLUMNS + 1 :])
     return lines + [dropped_line(*key, number) for key, number in dropped.items()]
 
 
@@ -172,17 +165,6 @@ def _batch_table(payload: bytes, segment: str, position: int) -> Any:
         "day": pa.repeat(pa.scalar(received_ns // 1000 // _US_A_DAY, pa.int32()).cast(pa.date32()), rows),
     }
     return pa.table([columns[name] for name in LABEL_SCHEMA.names], names=LABEL_SCHEMA.names).cast(LABEL_SCHEMA)
-
-
-def merged_kinds(found: Iterable[tuple[str, str]]) -> ColumnKinds:
-    """The kinds of values of each deployment, from its name and each text in the column `columns`."""
-    kinds: ColumnKinds = {}
-    for deployment, text in found:
-        merged_sides = kinds.setdefault(deployment, {"inputs": {}, "outputs": {}})
-        for side, paths in msgspec.json.decode(text, type=dict[str, dict[str, set[str]]]).items():
-            for path, seen in paths.items():
-                merged_sides[side].setdefault(path, set()).update(seen)
-    return kinds
 
 
 def described(record: PredictionRecord) -> list[dict[str, Any]]:
@@ -289,39 +271,6 @@ def label_of(line: Mapping[str, Any]) -> Label:
         line["key"],
         0 if known is None else (known.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND * 1000,
     )
-
-
-def _observe(seen: dict[str, dict[str, set[str]]], rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        for side in ("inputs", "outputs"):
-            values = row.get(side)
-            if isinstance(values, dict):
-                _observe_values(seen[side], values, "" if side == "inputs" else None)
-
-
-def _observe_values(seen: dict[str, set[str]], values: dict[str, Any], prefix: str | None) -> None:
-    """Note the kinds of `values`; outputs (`prefix` None) are followed one level down, into probabilities by class."""
-    for name, value in values.items():
-        if prefix is None and isinstance(value, dict) and value:
-            _observe_values(seen, value, f"{name}\0")
-        else:
-            path = f"{prefix}{name}" if prefix else name
-            kinds = seen.get(path)
-            if kinds is None:
-                kinds = seen[path] = set()
-            kinds.add(_json_kind(value))
-
-
-_KINDS: dict[type, str] = {bool: "bool", str: "text", type(None): "null", list: "json", dict: "json"}
-
-
-def _json_kind(value: object) -> str:
-    kind = _KINDS.get(type(value))
-    if kind is not None:
-        return kind
-    if isinstance(value, int):
-        return "int" if -(2**63) <= value < 2**63 else "large"
-    return "float" if isinstance(value, float) and math.isfinite(value) else "null"
 
 
 def _table(lines: list[tuple[Any, ...]], schema: Any) -> Any:

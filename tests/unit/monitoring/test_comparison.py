@@ -107,6 +107,16 @@ def test_every_form_of_table_gives_the_same(tmp_path: Path) -> None:
         assert found.columns == expected.columns
 
 
+def test_a_table_in_pieces_is_the_same_as_in_one() -> None:
+    pieces = [pd.DataFrame({"city": pd.Series(["a", "b", None], dtype="str")}) for _ in range(40)]
+    whole = pd.concat(pieces, ignore_index=True)
+    in_one = pd.DataFrame({"city": pd.Series(whole["city"].tolist(), dtype="str")})
+    reference = Reference.of_table(in_one)
+    found = compare(reference, whole)
+    assert found["city"].findings == compare(reference, in_one)["city"].findings
+    assert found["city"].missing == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
 def test_a_version_of_data_is_a_reference_and_can_be_compared(tmp_path: Path) -> None:
     for name, rows in (("one", REFERENCE), ("two", flights(4000, 7, hour=lambda t, rng: t["hour"] // 2))):
         folder = tmp_path / name
