@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modelyard.bundle.tabular import to_arrow
 from modelyard.domain.checks import check
 from modelyard.domain.frame import Frame, concat_frames
 from modelyard.domain.schema import Schema
-from modelyard.errors import InvalidInput
+from modelyard.errors import InvalidInput, InvalidRequest
 from modelyard.monitoring.performance.reading import view_of
 from modelyard.protocol.table import TableReader
 from modelyard.records.query import RecordDatabase
@@ -42,8 +43,8 @@ class Marks:
 class Rows:
     """Labelled rows: what was asked as JSON documents, and a table of all else.
 
-    The table has `prediction_id`, `label` as text, `number` (the label as a number, if it is one), `labelled_at`,
-    `event_time` (that of the call where the caller said none), `time` and `version`.
+    The table has `prediction_id`, `label` as text (or truth value), `number` (the label as a number, if it is one),
+    `labelled_at`, `event_time` (that of the call where the caller said none), `time` and `version`.
     """
 
     documents: Sequence[dict[str, Any]]
@@ -85,7 +86,11 @@ def rows_between(
         f"version {_labelled(deployment)} {''.join(f'AND {each} ' for each in kept)} ORDER BY event_time, prediction_id"
     )
     documents = [_DOCUMENTS.decode(text) for text in found["inputs"].to_pylist()]
-    return Rows(documents, found.drop_columns(["inputs"]))
+    found = found.drop_columns(["inputs"])
+    if set(pc.unique(found["label"]).to_pylist()) == {"true", "false"}:  # as a truth value it means 1 and 0 too
+        truths = pc.equal(found["label"], "true")
+        found = found.set_column(found.column_names.index("label"), "label", truths)
+    return Rows(documents, found)
 
 
 def read(documents: Sequence[dict[str, Any]], schema: Schema) -> tuple[Frame | None, NDArray[np.intp]]:
@@ -103,6 +108,9 @@ def training_table(rows: Rows, schema: Schema, renamed: dict[str, str]) -> tuple
 
     It has the inputs with the types of training, other columns that callers sent along, and ``label``,
     ``prediction_id``, ``event_time``, ``labelled_at``; `renamed` gives some of these other names.
+
+    Raises:
+        InvalidRequest: two columns would have one name.
     """
     frame, kept = read(rows.documents, schema)
     if frame is None:
@@ -114,11 +122,15 @@ def training_table(rows: Rows, schema: Schema, renamed: dict[str, str]) -> tuple
         name: beside.table[name] for name in ("prediction_id", "event_time", "labelled_at")
     }
     called = {source: name for name, source in renamed.items()}
+    table = table.rename_columns([name if name in facts else called.get(name, name) for name in table.column_names])
     for name, column in facts.items():
         given = called.get(name, name)
-        table = table.set_column(table.column_names.index(given), given, column) if given in table.column_names else (
-            table.append_column(given, column)
-        )  # fmt: skip
+        if given in table.column_names:
+            raise InvalidRequest(
+                f"an input is called {given!r}, as is the {name} of a row: give the latter another name in [retrain], "
+                f'columns = {{ {given}_of_row = "{name}" }}'
+            )
+        table = table.append_column(given, column)
     return table, len(rows) - len(kept)
 
 
@@ -128,13 +140,12 @@ def labels(table: pa.Table) -> pa.Array:
     >>> labels(pa.table({"label": ["1", "0"], "number": [1.0, 0.0]})).to_pylist()
     [1, 0]
     """
+    if pa.types.is_boolean(table["label"].type):
+        return table["label"].combine_chunks()
     if table["number"].null_count == 0:
         numbers = table["number"].to_numpy()
         return pa.array(numbers.astype(np.int64) if (numbers == np.round(numbers)).all() else numbers)
-    texts = table["label"].to_pylist()
-    if set(texts) <= {"true", "false"}:
-        return pa.array([text == "true" for text in texts])
-    return pa.array(texts, pa.string())
+    return pa.array(table["label"].to_pylist(), pa.string())
 
 
 def moment(value: np.datetime64) -> datetime:
