@@ -164,6 +164,7 @@ class LabelledLooks:
     ) -> tuple[Looked, dict[tuple[str, str], Gathered]]:
         states: dict[tuple[str, str], Gathered] = {}
         findings: list[Finding] = []
+        judged: list[str] = []
         for watch in self._watches:
             settings = self._settings.with_share(watch.share or 1.0)
             facts = Facts(
@@ -180,18 +181,18 @@ class LabelledLooks:
                 classes=known.classes,
             )
             try:
-                state = resumed(gathered.get(watch.name), watch, self._settings)
-                if state is None:
-                    state = watch.start(facts.reference, settings)
-                state, found = watch.look(state, table, facts)
+                before = resumed(gathered.get(watch.name), watch, self._settings)
+                if before is None:
+                    before = watch.start(facts.reference, settings)
+                state, found = watch.look(before, table, facts)
+                judged += watch.judged(before, state)
             except Exception as error:  # noqa: BLE001 - one watch that fails must not silence the others
                 self._tell(f"{self._deployment}: the watch {watch.name} failed: {error!r}")
                 continue
             states[digest, watch.name] = Gathered(int(stretch[1].timestamp()), kept(state, self._settings))
             findings += found
         last = stretch[1] - timedelta(seconds=self._settings.window)
-        judged = tuple(name for _, name in states)
-        return Looked(known.ref, last, judged, tuple(findings)), states
+        return Looked(known.ref, last, tuple(judged), tuple(findings)), states
 
 
 def _moment(seconds: int) -> datetime:

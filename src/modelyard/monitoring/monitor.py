@@ -21,7 +21,7 @@ from modelyard.monitoring.settings import Settings
 from modelyard.monitoring.skew import Skew
 from modelyard.monitoring.sources import PartSource
 from modelyard.monitoring.store import Gathered, MonitorStore, Window, packed
-from modelyard.monitoring.versions import KnownVersions
+from modelyard.monitoring.versions import KnownVersions, taken_away
 from modelyard.monitoring.watches import LABELLED, WATCHES
 from modelyard.records.query import RecordDatabase
 from modelyard.registry import Registry
@@ -69,6 +69,7 @@ class Monitor:
         self.versions = KnownVersions(registry)
         self.source = PartSource(home, self.versions, lambda name: self.store.settings(name).window)
         self.skew = Skew(home, registry, self.store, tell, aside=aside)
+        self._registry = registry
         self._alerts = Alerts(registry.database)
         self._deployments: dict[str, _Deployment] = {}
 
@@ -79,13 +80,16 @@ class Monitor:
         self.source.refresh()
         # What a candidate computes in the shadow nobody was answered; its rollout looks after it.
         names = [name for name in self.source.deployments() if not name.endswith(CANDIDATE)]
+        gone = taken_away(self._registry)
         newest = {name: self.source.newest(name, moment + AHEAD) for name in names}
         # Read once more: a window that the first reading shows to be over is whole in the second, whichever of
         # several writers' files was read before which.
         self.source.refresh()
         for name, come in newest.items():
             try:
-                self._look_at(name, come, moment, passed)
+                self._look_at(name, come, moment, passed, gone=name in gone)
+                if name in gone:
+                    self._alerts.close(name, "the deployment was taken away")
             except Conflict as error:
                 self.tell(str(error))
                 self._deployments.pop(name, None)
@@ -104,11 +108,13 @@ class Monitor:
             for look in looks
         )
 
-    def _look_at(self, name: str, come: int, now: float, passed: Passed) -> None:
+    def _look_at(self, name: str, come: int, now: float, passed: Passed, *, gone: bool = False) -> None:
         settings = self.store.settings(name)
         there = self._deployments.get(name)
         if there is None or there.settings != settings:
             there = self._deployments[name] = _Deployment(name, settings, self)
+        if gone:  # what had come is looked at; that no call comes any more is as it should be
+            now = min(now, come + settings.window + settings.grace)
         there.look(come, now, passed)
 
 

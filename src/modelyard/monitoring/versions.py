@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from modelyard.bundle.layout import Bundle
 from modelyard.domain.schema import Schema
@@ -14,6 +14,7 @@ from modelyard.errors import ModelyardError
 from modelyard.monitoring.counting import Counted
 from modelyard.monitoring.influence import influence
 from modelyard.registry import Registry
+from modelyard.registry.tables import deployment_changes
 from modelyard.registry.tables import versions as versions_table
 
 
@@ -102,3 +103,12 @@ def _influence(bundle: Bundle) -> tuple[tuple[str, float], ...]:
         return tuple(influence(bundle).items())
     except (ModelyardError, LookupError, TypeError, ValueError, OSError):
         return ()
+
+
+def taken_away(registry: Registry) -> frozenset[str]:
+    """Deployments that there were and that were taken away; not those that a server answers for without a registry."""
+    table = deployment_changes.c
+    newest = select(func.max(table.generation)).group_by(table.name)
+    asked = select(table.name).where(table.generation.in_(newest) & table.model.is_(None))
+    with registry.database.read() as connection:
+        return frozenset(connection.execute(asked).scalars())

@@ -148,3 +148,10 @@ class LabelledWatch(Protocol):
     def look(self, state: Any, table: Any, facts: Facts) -> tuple[Any, Sequence[Finding]]:
         """Take the rows in (`table` is a `pyarrow.Table`)."""
         ...
+
+    def judged(self, before: Any, after: Any) -> Sequence[str]:
+        """Which of its findings could have been made by the look between these two states, in full or by kind.
+
+        Where labels are late there is nothing to judge: that nothing is found then does not mean that all is well.
+        """
+        ...

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from live_records import calls, hour, register
 from modelyard.home import Home
@@ -13,6 +14,7 @@ from modelyard.monitoring.alerts import Alerts
 from modelyard.monitoring.monitor import Monitor
 from modelyard.monitoring.store import MonitorStore
 from modelyard.registry import Registry
+from modelyard.registry.tables import deployment_changes
 
 HOURS = 72
 
@@ -94,3 +96,27 @@ def test_two_monitors_do_not_count_a_window_twice(registry: Registry) -> None:
     two.look(hour(8))
     assert one.look(hour(8)).windows == 0
     assert MonitorStore(registry.database).reached("live") == int(hour(8).timestamp())
+
+
+def test_what_was_taken_away_is_no_longer_alarmed_and_leaves_nothing_open(registry: Registry) -> None:
+    def decided(generation: int, model: str | None) -> None:
+        with registry.database.write() as connection:
+            connection.execute(
+                insert(deployment_changes).values(
+                    generation=generation, name="live", model=model, number=1 if model else None, by="", at=hour(0)
+                )
+            )
+
+    decided(1, "line")
+    calls(registry, range(12), moved_from=4)
+    Monitor(registry.home, registry).look(hour(12))
+    assert {alert.cause for alert in Alerts(registry.database).listed("live")} == {"data"}
+    decided(2, None)
+    passed = Monitor(registry.home, registry).look(hour(40))
+    assert (passed.deployments, passed.windows) == (["live"], 0)
+    [ended] = Alerts(registry.database).listed("live", all_states=True)
+    assert ended.resolved is not None
+    assert ended.resolved.why == "the deployment was taken away"
+    decided(3, "line")
+    calls(registry, range(40, 44))
+    assert Monitor(registry.home, registry).look(hour(44)).windows == 32

@@ -140,6 +140,22 @@ class Alerts:
             _happened(connection, alert, Event(now, "resolved", by, why))
             return _tell(connection, [alert], Policies(connection), now)[0]
 
+    def close(self, deployment: str, why: str, now: datetime | None = None) -> list[Alert]:
+        """End all that goes on of a deployment of which nothing will be looked at any more; returns what was ended."""
+        asked = select(alerts.c.document).where((alerts.c.deployment == deployment) & alerts.c.state.in_(_OPEN))
+        with self._database.read() as connection:
+            if connection.execute(asked.limit(1)).first() is None:
+                return []  # most of the time: no need to make others wait
+        now = now or _now()
+        with self._database.write() as connection:
+            ended = [
+                _save(connection, rules.resolve(_ALERTS.decode(document), "", why, now))
+                for document in connection.execute(asked).scalars().all()
+            ]
+            for alert in ended:
+                _happened(connection, alert, Event(now, "resolved", "", why))
+            return _tell(connection, ended, Policies(connection), now)
+
     def silence(self, silence: Silence) -> Silence:
         """Send nothing that the silence covers while it holds.
 

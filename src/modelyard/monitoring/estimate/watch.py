@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -58,6 +59,12 @@ class Estimates:
         newest = state.record[-1] if state.record else None
         told = None if newest is None else _finding(state, newest, facts)
         return state, [] if told is None else [told]
+
+    def judged(self, before: State, after: State) -> Sequence[str]:
+        """All of it where a window was estimated; one that was refused says nothing."""
+        last = before.record[-1].began if before.record else -math.inf
+        new = [entry for entry in after.record if entry.began > last]
+        return (self.name,) if any(entry.values for entry in new) else ()
 
 
 def _weighed(state: State, entry: Entry, facts: Facts) -> tuple[State, Finding | None]:

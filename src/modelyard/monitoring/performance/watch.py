@@ -40,6 +40,8 @@ class State(msgspec.Struct, frozen=True):
     taken: int = 0
     gathered: tuple[Gathered, ...] = ()
     worse: worsening.State = worsening.State()
+    labelled: int = 0
+    """How many of the rows that were taken in had a label in time."""
 
 
 class Performance:
@@ -71,6 +73,12 @@ class Performance:
         look = _Look(state, table, judged, facts, now)
         after, findings = look.taken()
         return after, [*found, *findings]
+
+    def judged(self, before: State, after: State) -> Sequence[str]:
+        """All of it where rows with labels were taken in; of rows without any label only that they have none."""
+        if after.labelled > before.labelled:
+            return (self.name,)
+        return (f"{self.name}.{COVERAGE}",) if after.taken > before.taken > 0 else ()
 
 
 def task_of(facts: Facts, columns: Sequence[str]) -> Task | None:
@@ -155,7 +163,8 @@ class _Look:
             gathered.append(after)
             findings += found
         worse, found = self._worsened()
-        return State(self._made, self._until, tuple(gathered), worse), [*found, *findings]
+        labelled = self._state.labelled + int(self._known.sum())
+        return State(self._made, self._until, tuple(gathered), worse, labelled), [*found, *findings]
 
     def _stream(self, stream: Stream, before: Gathered) -> tuple[Gathered, list[Finding]]:
         """Evidence about one mean, step by step. An alarm makes it begin anew; of several the last is told."""

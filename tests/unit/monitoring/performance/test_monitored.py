@@ -8,6 +8,7 @@ import numpy as np
 from live_records import calls, hour, register
 from modelyard.domain.records import Label
 from modelyard.home import Home
+from modelyard.monitoring.alerts import Alerts
 from modelyard.monitoring.monitor import Monitor
 from modelyard.monitoring.store import MonitorStore
 from modelyard.records.log import LabelLog
@@ -56,3 +57,20 @@ def test_numbers_that_are_further_off_are_alarmed_and_the_steady_week_before_is_
         states = MonitorStore(registry.database).states("live")
         Monitor(registry.home, registry).look(hour(HOURS))
         assert MonitorStore(registry.database).states("live") == states
+
+
+def test_labels_that_stay_away_leave_an_alert_open(tmp_path: Path) -> None:
+    """Without labels nobody can say that answers are good again; that labels are missing is what can be said."""
+    with Registry.open(Home(tmp_path / "home")) as registry:
+        register(registry, tmp_path)
+        calls(registry, range(HOURS))
+        add_labels(registry.home)
+        Monitor(registry.home, registry).look(hour(HOURS))
+        [worse] = [alert for alert in Alerts(registry.database).listed("live") if alert.cause == "performance"]
+        for at in range(HOURS, HOURS + 120, 12):
+            calls(registry, range(at, at + 12))
+            Monitor(registry.home, registry).look(hour(at + 12))
+        alert = Alerts(registry.database).get(worse.id)
+        assert alert.state == "firing"
+        # The last rows with labels may be taken in by the first of these looks.
+        assert max(part.quiet for part in alert.parts if part.watch == "performance.mae") <= 1
