@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_SILENT = 30.0
+"""After so many seconds without a look it is said that nobody looks."""
+
 Name = Annotated[str, typer.Argument(metavar="DEPLOYMENT")]
 
 
@@ -182,6 +185,8 @@ def _print(rollout: Rollout, found: Progress | None, measured: tuple[Measured, .
 
 
 def _print_progress(rollout: Rollout, found: Progress) -> None:
+    from datetime import UTC, datetime
+
     from modelyard.cli.cards import moment, put, table
 
     steps = " -> ".join(f"[{_step(one)}]" if n == found.step else _step(one) for n, one in enumerate(found.shares))
@@ -208,7 +213,9 @@ def _print_progress(rollout: Rollout, found: Progress) -> None:
     heads = ["metric", "calls before", "rate", "candidate's", "rate", "difference", "passes below", "fails above"]
     put(table([*heads, "verdict", "missing"], lines))
     if rollout.is_live:
-        out.print(f"last look {moment(found.looked)}", markup=False)
+        silent = (datetime.now(UTC) - found.looked).total_seconds()
+        unseen = f", {_time(silent)} ago: nothing drives it unless `modelyard up` runs" if silent > _SILENT else ""
+        out.print(f"last look {moment(found.looked)}{unseen}", markup=False)
 
 
 def _notes(found: Progress) -> list[str]:

@@ -129,7 +129,7 @@ def verdict(policy: Policy, rule: Rule, measured: Measured | None) -> Verdict:
     """What there is on a metric, against what the policy asks of it."""
     if measured is None or measured.broken:
         return Verdict.BROKEN
-    if measured.harm >= math.log(1.0 / policy.alpha_of(rule)):
+    if rule.weight > 0.0 and measured.harm >= math.log(1.0 / policy.alpha_of(rule)):
         return Verdict.FAILED
     return Verdict.PASSED if measured.safety >= math.log(1.0 / policy.beta) else Verdict.UNSURE
 

@@ -121,6 +121,8 @@ def check(policy: Policy) -> None:
     for step in policy.steps:
         if not 0.0 <= step.least <= step.most:
             raise InvalidRequest(f"a step of at least {step.least:g} s and at most {step.most:g} s cannot be kept")
+    if policy.strategy == "canary" and not any(rule.weight > 0.0 for rule in policy.rules):
+        raise InvalidRequest("a canary without a metric that decides would be judged by nothing; name one, such as errors")
     names = [rule.metric for rule in policy.rules]
     if len(set(names)) != len(names):
         raise InvalidRequest(f"a metric is named twice: {', '.join(names)}")

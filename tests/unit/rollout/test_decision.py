@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.errors import InvalidRequest
 from modelyard.rollout import policy as policies
-from modelyard.rollout.decision import Decision, Measured, Snapshot, Verdict, decide
+from modelyard.rollout.decision import Decision, Measured, Snapshot, Verdict, decide, verdict
 from modelyard.rollout.policy import Policy, Rule, Step
 
 POLICY = Policy(
@@ -112,6 +112,8 @@ def test_a_stored_decision_is_made_again() -> None:
         ({"rules": (Rule("errors", 0.1), Rule("errors", 0.2))}, "named twice"),
         ({"rules": (Rule("errors", 1.0),)}, "margin"),
         ({"alpha": 0.0}, "probabilities"),
+        ({"rules": ()}, "judged by nothing"),
+        ({"rules": (Rule("errors", 0.1, weight=0.0),)}, "judged by nothing"),
     ],
 )
 def test_policies_that_cannot_be_followed(changes: dict[str, Any], said: str) -> None:
