@@ -121,8 +121,16 @@ def check(policy: Policy) -> None:
     for step in policy.steps:
         if not 0.0 <= step.least <= step.most:
             raise InvalidRequest(f"a step of at least {step.least:g} s and at most {step.most:g} s cannot be kept")
+    _check_rules(policy, shares)
+    if not 0.0 < policy.alpha < 1.0 or not 0.0 < policy.beta < 1.0:
+        raise InvalidRequest("alpha and beta are probabilities between 0 and 1")
+
+
+def _check_rules(policy: Policy, shares: list[float]) -> None:
     if policy.strategy == "canary" and not any(rule.weight > 0.0 for rule in policy.rules):
-        raise InvalidRequest("a canary without a metric that decides would be judged by nothing; name one, such as errors")
+        raise InvalidRequest(
+            "a canary without a metric that decides would be judged by nothing; name one, such as errors"
+        )
     names = [rule.metric for rule in policy.rules]
     if len(set(names)) != len(names):
         raise InvalidRequest(f"a metric is named twice: {', '.join(names)}")
@@ -130,5 +138,3 @@ def check(policy: Policy) -> None:
         if not 0.0 <= rule.margin < 1.0 or rule.weight < 0.0:
             raise InvalidRequest(f"{rule.metric}: a margin is a share from 0 to 1, a weight is not negative")
         metrics.check(rule, shares)
-    if not 0.0 < policy.alpha < 1.0 or not 0.0 < policy.beta < 1.0:
-        raise InvalidRequest("alpha and beta are probabilities between 0 and 1")

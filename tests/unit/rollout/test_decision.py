@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.errors import InvalidRequest
 from modelyard.rollout import policy as policies
-from modelyard.rollout.decision import Decision, Measured, Snapshot, Verdict, decide, verdict
+from modelyard.rollout.decision import Decision, Measured, Snapshot, Verdict, decide
 from modelyard.rollout.policy import Policy, Rule, Step
 
 POLICY = Policy(

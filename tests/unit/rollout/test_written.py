@@ -24,7 +24,12 @@ def test_all_that_can_be_said() -> None:
             "undecided": "rollback",
             "approvers": ["ada"],
             "alpha": 0.02,
-            "metrics": {"errors": "0.5%", "wrong": 0.02, "slow": {"objective_ms": 40.0}, "own": {"margin": 0.1}},
+            "metrics": {
+                "errors": "0.5%",
+                "wrong": 0.02,
+                "slow": {"objective_ms": 40.0},
+                "own": {"margin": 0.1, "url": "http://127.0.0.1:9/own"},
+            },
         }
     )
     assert [(step.share, step.least, step.most) for step in policy.steps] == [
