@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -24,6 +27,15 @@ from modelyard.retraining.report import Report
 from modelyard.retraining.turns import Turns
 from retrained_lines import PLAN, answered, deploy_first, make_project
 from scenarios.test_up_deploy import eventually, is_gone
+
+SNAPSHOT = """
+[retrain]
+command = ["python", "train.py", "{data}/points.parquet"]
+snapshot = "data/"
+key = ["id"]
+columns = { id = "prediction_id" }
+strategy = "none"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +226,20 @@ def training_of(home: Home) -> int | None:
         if not is_gone(found):
             return found
     return None
+
+
+def test_a_fresh_snapshot_is_trained_on_and_what_it_holds_is_not_judged_on(place: tuple[Home, Path]) -> None:
+    home, project = place
+    rows = [f"call-{day}-{call}-{row}" for day in range(1, 5) for call in range(10) for row in range(10)]
+    x = np.random.default_rng(5).normal(size=len(rows))
+    (project / "data").mkdir(exist_ok=True)
+    pq.write_table(pa.table({"x": x, "label": 3 * x, "id": rows}), project / "data" / "points.parquet")
+    report = changed(home, project, SNAPSHOT)
+
+    assert (report.state, report.run_metrics["slope"]) == ("accepted", pytest.approx(3.0))
+    assert report.data is not None
+    assert report.evaluation is not None
+    assert report.data.origin == "a fresh snapshot of data/"
+    # Each row of the four newest days is in the snapshot; those before are new to both.
+    assert report.evaluation.excluded == {"they are in the new version of the data": 400}
+    assert report.evaluation.rows >= 1600

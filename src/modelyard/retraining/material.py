@@ -100,8 +100,8 @@ def dataset_of(plan: Plan, deployment: str) -> str:
     return plan.dataset or f"{deployment}-live"
 
 
-def column_of(folder: Path, names: Sequence[str]) -> pa.Table:
-    """These columns of all Parquet and CSV files in a folder, as texts of what they hold.
+def tables_with(folder: Path, names: Sequence[str]) -> list[pa.Table]:
+    """These columns of all Parquet and CSV files of a folder that have them.
 
     Raises:
         Failed: no file has them.
@@ -115,7 +115,7 @@ def column_of(folder: Path, names: Sequence[str]) -> pa.Table:
             parts += [found.select(list(names))] if set(names) <= set(found.column_names) else []
     if not parts:
         raise Failed(f"no table of the new version of the data has the columns {', '.join(names)}")
-    return pa.concat_tables(parts, promote_options="permissive")
+    return parts
 
 
 def latest(folder: Path, column: str) -> np.datetime64:
@@ -126,16 +126,24 @@ def latest(folder: Path, column: str) -> np.datetime64:
     """
     import pandas as pd
 
-    values = pd.to_datetime(column_of(folder, [column])[column].to_pandas(), errors="coerce", utc=True)
-    if values.isna().all():
+    found = []
+    for table in tables_with(folder, [column]):
+        values = table[column].to_pandas()
+        if not pd.api.types.is_numeric_dtype(values):
+            found.append(pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601").max())
+    known = [each for each in found if not pd.isna(each)]
+    if not known:
         raise Failed(f"[retrain] time: the column {column!r} of the new version of the data holds no times")
-    return plain(values.max().to_pydatetime())
+    return plain(max(known).to_pydatetime())
 
 
 def keys_in(folder: Path, names: Sequence[str]) -> set[tuple[str, ...]]:
-    """The keys of all rows of a folder's tables, as texts; raises as `column_of` does."""
-    table = column_of(folder, names)
-    return set(zip(*(key_texts(table[name].to_pylist()) for name in names), strict=True))
+    """The keys of all rows of a folder's tables, as texts; raises as `tables_with` does."""
+    return {
+        key
+        for table in tables_with(folder, names)
+        for key in zip(*(key_texts(table[name].to_pylist()) for name in names), strict=True)
+    }
 
 
 def key_texts(values: Sequence[Any]) -> list[str]:

@@ -162,6 +162,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise InvalidRequest("[retrain]: window, snapshot and query are three ways of which one is taken")
         if self.query and not self.url_from:
             raise InvalidRequest("[retrain]: query needs url_from, the environment variable with the database's URL")
+        if (self.sources or (self.query and "{until}" not in self.query)) and not (self.time or self.key):
+            raise InvalidRequest(
+                "[retrain]: nothing tells which records a snapshot or query holds, so a challenger could not be judged "
+                "fairly: set `time` or `key`, or use {until} in the query"
+            )
         if isinstance(self.evaluate, float) and not 0 < self.evaluate < 1:
             raise InvalidRequest(
                 f"[retrain] evaluate = {self.evaluate:g}: write a share below 1, or a time such as 14d"
