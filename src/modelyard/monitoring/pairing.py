@@ -87,8 +87,9 @@ class _Asked:
         number = np.bincount(self.cuts.pair_of, minlength=len(pairs.names))[self.cuts.pair_of]
         ways = np.maximum(there.sum(axis=1, keepdims=True), 1)
         self.weights = np.where(there, (each / number)[:, None] / ways, 0.0) / len(_WAYS)
-        usual = np.where(np.isfinite(low) & np.isfinite(high), (low + high) / 2, np.where(np.isfinite(low), low, high))
-        self.usual = np.where(np.isfinite(usual), usual, 0.0)
+        known = np.isfinite(low).astype(float), np.isfinite(high).astype(float)
+        found = np.where(known[0] > 0, low, 0.0) + np.where(known[1] > 0, high, 0.0)
+        self.usual = found / np.maximum(known[0] + known[1], 1.0)
 
     def ratios(self, tables: Tables) -> Array:
         """Logarithms of the e-values of some tables: 0 where a table says nothing."""

@@ -159,6 +159,21 @@ def weather() -> Rows:
     return rows
 
 
+def test_what_is_one_and_the_same_in_the_reference_is_noticed_when_it_no_longer_is() -> None:
+    draw = np.random.default_rng(6)
+    place = draw.choice(["EWR", "JFK", "LGA"], 20_000).astype(object)
+    made = Reference.of_table({"place": place, "again": place, "rare": draw.random(20_000) < 0.03})
+
+    def rows(draw: np.random.Generator, hour: int, number: int) -> dict[str, Any]:
+        some = draw.choice(["EWR", "JFK", "LGA"], number).astype(object)
+        other = draw.permutation(some) if hour >= 30 else some
+        return {"place": some, "again": other, "rare": draw.random(number) < 0.03}
+
+    alarms = found(rows, 33, 100, made)
+    assert alarms[0][0] == 30
+    assert {one.subject for _, one in alarms} == {"place, again"}
+
+
 def test_references_of_earlier_releases_have_nothing_to_watch() -> None:
     old = Reference(REFERENCE.described, REFERENCE.rows)
     assert found(from_hour(30, lambda draw, made: {"dest": draw.permutation(made["dest"])}), 40, 60, old) == []
