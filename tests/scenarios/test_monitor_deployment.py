@@ -47,6 +47,7 @@ def test_a_drift_is_found_shown_checked_and_reported(home: Home, tmp_path: Path)
         "fail_on": "alert",
         "moved": [],
         "ok": True,
+        "waiting": None,
     }
     failed = document("check", "live", "--look", "--fail-on", "alert", status=1)
     assert failed["alerts"][0]["state"] == "firing"

@@ -95,7 +95,7 @@ def check(
     drifted = found.compared.moved if found.compared is not None else ()
     bad = found.alarming if fail_on is FailOn.ALERT else bool(drifted)
     document = {"deployment": deployment, "ok": not bad, "fail_on": fail_on.value, "moved": list(drifted)}
-    document["alerts"] = found.document()["alerts"]
+    document |= {name: found.document()[name] for name in ("alerts", "waiting")}
     emit(document, as_json, lambda: _print_check(found, bad))
     if bad:
         raise typer.Exit(1)
@@ -179,11 +179,14 @@ def _look() -> dict[str, Any]:
 
 
 def _overview(deployment: str, hours: float, version: str) -> Overview:
-    from modelyard.monitoring.overview import overview
+    from dataclasses import replace
+
+    from modelyard.monitoring.overview import overview, waiting
     from modelyard.registry import Registry
 
     with Registry.open() as registry:
-        return overview(registry, deployment, hours=hours, version=version)
+        found = overview(registry, deployment, hours=hours, version=version)
+        return replace(found, waiting=waiting(registry, deployment))
 
 
 def _parts(found: Overview) -> list[str]:

@@ -19,6 +19,7 @@ from modelyard.monitoring.findings import Finding
 from modelyard.monitoring.reference import Reference
 from modelyard.monitoring.settings import Settings
 from modelyard.monitoring.slots import Slots
+from modelyard.monitoring.sources import PartSource
 from modelyard.monitoring.store import MonitorStore, Window
 from modelyard.monitoring.versions import KnownVersions
 from modelyard.monitoring.windows import Profile
@@ -41,6 +42,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Up to which moment of event time the monitor has looked, and up to which calls have come (UTC)."""
+
+    reached: datetime
+    come: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """What is shown of a deployment. `compared` is one look at all rows of the stretch beside the reference."""
 
@@ -56,6 +65,8 @@ class Overview:
     alerts: tuple[Alert, ...]
     findings: tuple[Finding, ...]
     settings: Settings
+    waiting: Waiting | None = None
+    """Calls that the monitor has not looked at though their windows are over; None where there are none."""
 
     @property
     def alarming(self) -> bool:
@@ -91,6 +102,7 @@ class Overview:
             "pairs": [] if self.compared is None else msgspec.to_builtins(self.compared.pairs),
             "alerts": alerts,
             "findings": msgspec.to_builtins(self.findings),
+            "waiting": None if self.waiting is None else msgspec.to_builtins(self.waiting),
             "settings": msgspec.to_builtins(self.settings),
         }
         return found
@@ -137,6 +149,21 @@ def overview(registry: Registry, deployment: str, *, hours: float = 168.0, versi
         findings=tuple(store.findings(deployment, mine[0].began)),
         settings=settings,
     )
+
+
+def waiting(registry: Registry, deployment: str) -> Waiting | None:
+    """What has come of a deployment that nobody has looked at, though it is more than two windows old by now.
+
+    A window that has just ended is looked at within seconds where a monitor runs; more than that waits where none does.
+    """
+    store, versions = MonitorStore(registry.database), KnownVersions(registry)
+    source = PartSource(registry.home, versions, lambda name: store.settings(name).window)
+    source.refresh()
+    reached, settings = store.reached(deployment), store.settings(deployment)
+    come = source.newest(deployment, datetime.now(UTC).timestamp()) + settings.window
+    if come - reached <= 2 * settings.window + settings.grace:
+        return None
+    return Waiting(datetime.fromtimestamp(reached, UTC), datetime.fromtimestamp(come, UTC))
 
 
 def _of_version(windows: Sequence[Window], version: str) -> tuple[list[Window], list[Window]]:

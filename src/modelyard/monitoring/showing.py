@@ -66,7 +66,13 @@ def _line(found: Overview, column: ColumnComparison) -> Sequence[str]:
 
 
 def alert_lines(found: Overview) -> Iterator[str]:
-    """Alerts that go on, or that there is none."""
+    """Alerts that go on, or that there is none; and how far that holds."""
+    if found.waiting is not None:
+        yield (
+            f"looked at up to {found.waiting.reached:%Y-%m-%d %H:%M}, and calls have come up to "
+            f"{found.waiting.come:%Y-%m-%d %H:%M}: no monitor runs, or it is behind (`modelyard up` keeps one running, "
+            "`modelyard monitor run --once` looks now)"
+        )
     if not found.alerts:
         yield f"no alert; the budget is {found.settings.false_alarms}"
     for alert in found.alerts:

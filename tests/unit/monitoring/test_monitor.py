@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from live_records import calls, hour, register
 from modelyard.home import Home
 from modelyard.monitoring.alerts import Alerts
 from modelyard.monitoring.monitor import Monitor
+from modelyard.monitoring.overview import overview, waiting
+from modelyard.monitoring.showing import alert_lines
 from modelyard.monitoring.store import MonitorStore
 from modelyard.registry import Registry
 from modelyard.registry.tables import deployment_changes
@@ -120,3 +123,15 @@ def test_what_was_taken_away_is_no_longer_alarmed_and_leaves_nothing_open(regist
     decided(3, "line")
     calls(registry, range(40, 44))
     assert Monitor(registry.home, registry).look(hour(44)).windows == 32
+
+
+def test_what_nobody_has_looked_at_is_said(registry: Registry) -> None:
+    calls(registry, range(4))
+    Monitor(registry.home, registry).look(hour(4))
+    assert waiting(registry, "live") is None
+    calls(registry, range(4, 10))
+    found = waiting(registry, "live")
+    assert found is not None
+    assert (found.reached, found.come) == (hour(4), hour(10))
+    said = "\n".join(alert_lines(replace(overview(registry, "live"), waiting=found)))
+    assert "looked at up to 2026-03-02 04:00, and calls have come up to 2026-03-02 10:00" in said
