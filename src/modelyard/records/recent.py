@@ -77,12 +77,24 @@ class RecentRecords:
         Raises:
             Unavailable, Failed: the table of what was shipped cannot be reached or read.
         """
-        if not self._deployments.issuperset(deployments):
-            self._deployments |= set(deployments)
-            self._calls.forget()
-        self._rules = rules(self._directory)
+        self._want(deployments)
         asked = _Asked(_utc(since), tuple(columns), tuple(deployments), until and _utc(until), ended and _utc(ended))
         return self._calls.read(self._directory, self._root, asked)
+
+    def history(self, deployments: Sequence[str], since: datetime, until: datetime | None = None) -> dict[str, Any]:
+        """Tables for `query` that hold the rows of `calls`, and others, for those who have a long time to look through.
+
+        They are read as the query goes, so they need not fit into memory: ``waiting`` has what is not shipped, and
+        ``shipped`` the rest, whose moments are in a zone (UTC).
+
+        Raises:
+            Unavailable, Failed: see `calls`.
+        """
+        self._want(deployments)
+        asked = _Asked(_utc(since), CALLS, tuple(deployments), until and _utc(until))
+        waiting, stored = self._calls.parts(self._directory, self._root, asked)
+        empty = stored_schema(PREDICTION_SCHEMA).empty_table()
+        return {"waiting": pa.concat_tables(waiting), "shipped": empty if stored is None else stored}
 
     def labels(self, since: datetime, columns: Sequence[str] = _LABELS) -> Any:
         """All labels that were received from `since` (UTC) on, corrections included, as a `pyarrow.Table`.
@@ -108,6 +120,12 @@ class RecentRecords:
         finally:
             for name in tables:
                 self._connection.unregister(name)
+
+    def _want(self, deployments: Sequence[str]) -> None:
+        if not self._deployments.issuperset(deployments):
+            self._deployments |= set(deployments)
+            self._calls.forget()
+        self._rules = rules(self._directory)
 
     def _call_table(self, segment: Path, frames: list[tuple[int, bytes]]) -> Any:
         """Only of calls that somebody asked for are the bodies decoded."""
@@ -181,20 +199,30 @@ class _Growing:
 
     def read(self, directory: Path, root: TablesRoot, asked: _Asked) -> Any:
         """The rows that are wanted, as they are now."""
+        parts, stored = self.parts(directory, root, asked)
+        if stored is not None:
+            with root.reported(self._shipment.table):
+                rows = stored.to_table(columns=asked.needed, filter=asked.rows("UTC"))
+                parts.append(rows.cast(parts[0].schema))
+        return asked.still(pa.concat_tables(parts)).select(asked.columns)
+
+    def parts(self, directory: Path, root: TablesRoot, asked: _Asked) -> tuple[list[Any], Any | None]:
+        """The rows that are not shipped, in at least one table, and a dataset of files that can have the others."""
         # First the segments, then the table: one that is gone by then was shipped before, so the table has it.
         there = segments.segments(directory / self._shipment.folder)
         for path in there:
             self._read_on(path, root)
-        table, needed = self._opened(root), asked.needed
-        schema = shown_schema(pa.schema([self._shipment.schema.field(name) for name in needed]))
-        parts = [part.filter(asked.rows(None)).select(needed).cast(schema) for part in self._unshipped(there, table)]
+        table = self._opened(root)
+        schema = shown_schema(pa.schema([self._shipment.schema.field(name) for name in asked.needed]))
+        waiting = [
+            part.filter(asked.rows(None)).select(asked.needed).cast(schema) for part in self._unshipped(there, table)
+        ]
+        stored = None
         if table is not None:
             with root.reported(self._shipment.table):
                 files = asked.files(pa.table(table.get_add_actions(flatten=True)))
-                if files.num_rows:
-                    stored = _dataset(table, files, self._shipment.schema)
-                    parts.append(stored.to_table(columns=needed, filter=asked.rows("UTC")).cast(schema))
-        return asked.still(pa.concat_tables([schema.empty_table(), *parts])).select(asked.columns)
+                stored = _dataset(table, files, self._shipment.schema) if files.num_rows else None
+        return [schema.empty_table(), *waiting], stored
 
     def _read_on(self, path: Path, root: TablesRoot) -> None:
         known = self._read.get(path)

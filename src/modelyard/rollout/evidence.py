@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import chain
 
 import msgspec
@@ -68,6 +69,8 @@ class Evidence(msgspec.Struct, frozen=True):
     ratio: ratio.Evidence | None = None
     broken: Mapping[str, str] = {}
     """Of which metrics nothing could be known at the last look, and why."""
+    labelled: Mapping[str, datetime] = {}
+    """Up to when labels were counted of calls that arrived from some moment on; see `modelyard.rollout.following`."""
 
 
 def tolerated(policy: Policy, rule: Rule, step: int) -> float:

@@ -25,7 +25,7 @@ from modelyard.records.sqltext import literal
 from modelyard.rollout import answers
 from modelyard.rollout.batches import Batch, Divided, Paired
 from modelyard.rollout.metrics import RATIO
-from modelyard.rollout.policy import Policy, Rule
+from modelyard.rollout.policy import Policy
 
 LAG = timedelta(seconds=2)
 """A look goes up to so long before now: what has ended by then is in the records."""
@@ -53,12 +53,24 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 class Recent(Protocol):
     """Gives recent records, as `modelyard.records.recent.RecentRecords` does."""
 
-    def calls(self, deployments: Sequence[str], since: datetime, columns: Sequence[str] = ...) -> Any:
-        """The rows of calls that arrived from a moment on."""
+    def calls(
+        self,
+        deployments: Sequence[str],
+        since: datetime,
+        columns: Sequence[str] = ...,
+        *,
+        until: datetime | None = ...,
+        ended: datetime | None = ...,
+    ) -> Any:
+        """The rows of calls that arrived from a moment on, until another, and ended from one on."""
         ...
 
     def labels(self, since: datetime, columns: Sequence[str] = ...) -> Any:
         """All labels that were received from a moment on."""
+        ...
+
+    def history(self, deployments: Sequence[str], since: datetime, until: datetime | None = ...) -> dict[str, Any]:
+        """Tables for `query`, ``waiting`` and ``shipped``, with the calls of a long time."""
         ...
 
     def query(self, sql: str, tables: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -68,6 +80,8 @@ class Recent(Protocol):
 
 _COLUMNS = ("prediction_id", "request_id", "row", "deployment", "model", "version", "time", "latency_ms")
 _ROWS = (*_COLUMNS, "outcome", "outputs", "segment", "position")
+
+_TIME, _SHIPPED_TIME = '"time"', 'make_timestamp(epoch_us("time")) AS "time"'
 
 _FINISH = "time + to_microseconds(CAST(round(latency_ms * 1000) AS BIGINT))"
 """When the answer was ready."""
@@ -85,20 +99,47 @@ def gather(records: Recent, subject: Subject, since: datetime, until: datetime, 
     Raises:
         Unavailable, Failed: the records cannot be reached or read.
     """
-    stretch = _Stretch(records, subject, since, until, {rule.metric: rule for rule in policy.rules if not rule.url})
+    calls = gather_calls(records, subject, since, until, share, policy)
+    return joined(calls, gather_labels(records, subject, since, until, share, policy))
+
+
+def gather_calls(
+    records: Recent, subject: Subject, since: datetime, until: datetime, share: float, policy: Policy
+) -> Batch:
+    """The part of `gather` that is about calls that ended in that time."""
+    stretch = _Stretch(records, subject, since, until, policy)
     if share <= 0.0:
         return Batch(since=since, until=until, paired=stretch.paired())
     return Batch(since=since, until=until, divided=stretch.divided())
 
 
+def gather_labels(
+    records: Recent, subject: Subject, since: datetime, until: datetime, share: float, policy: Policy
+) -> Batch:
+    """The part of `gather` that is about rows whose first label came in that time, whenever they were answered.
+
+    All calls of the subject are looked through, so this takes the longer the longer a rollout goes on.
+    """
+    stretch = _Stretch(records, subject, since, until, policy)
+    if share <= 0.0:
+        return Batch(since=since, until=until, paired=stretch.labelled_pairs())
+    return Batch(since=since, until=until, divided=stretch.labelled())
+
+
+def joined(calls: Batch, labels: Batch) -> Batch:
+    """Both, which are about different metrics."""
+    return msgspec.structs.replace(
+        calls, divided={**calls.divided, **labels.divided}, paired={**calls.paired, **labels.paired}
+    )
+
+
 class _Stretch:
     """The records of one stretch of time."""
 
-    def __init__(
-        self, records: Recent, subject: Subject, since: datetime, until: datetime, rules: Mapping[str, Rule]
-    ) -> None:
+    def __init__(self, records: Recent, subject: Subject, since: datetime, until: datetime, policy: Policy) -> None:
         self._records, self._subject, self._since, self._until = records, subject, since, until
-        self._rules, self._task = rules, subject.task
+        self._rules = rules = {rule.metric: rule for rule in policy.rules if not rule.url}
+        self._task = subject.task
         self._names = [subject.deployment, subject.deployment + CANDIDATE]
         objective = rules["slow"].objective_ms if "slow" in rules else 0.0
         by_call = {
@@ -112,29 +153,28 @@ class _Stretch:
 
     def divided(self) -> dict[str, Divided]:
         """Counts of both versions."""
-        calls = self._calls(self._names[:1], self._since - LONGEST, _ROWS)
-        wrong = self._labelled(self._names[:1], _divided_labels(self._of_labels))
-        return {
-            **self._by_call(calls),
-            **self._by_row(calls),
-            **({name: _divided(wrong, at) for at, name in enumerate(self._of_labels)} if wrong else {}),
-        }
+        calls = self._calls(self._names[:1], ended=self._since)
+        return {**self._by_call(calls), **self._by_row(calls)}
 
     def paired(self) -> dict[str, Paired]:
         """Differences on the same rows."""
-        calls = self._calls(self._names, self._since - LONGEST, _ROWS)
-        wrong = self._labelled(self._names, _paired_labels(self._of_labels))
-        return {
-            **self._pairs(calls),
-            **self._pairs_of_rows(calls),
-            **({name: _paired(wrong, at) for at, name in enumerate(self._of_labels)} if wrong else {}),
-        }
+        calls = self._calls(self._names)
+        return {**self._pairs(calls), **self._pairs_of_rows(calls)}
 
-    def _calls(self, names: Sequence[str], since: datetime, columns: Sequence[str]) -> Any:
-        """The rows of calls that arrived from a moment on, as far as they count."""
-        arrived, ended = self._subject.arrived, self._subject.ended
-        found = self._records.calls(names, since if arrived is None else max(since, arrived), columns)
-        return found if ended is None else found.filter(_arrived_before(found, ended))
+    def labelled(self) -> dict[str, Divided]:
+        """Counts of labelled rows of both versions."""
+        rows = self._labelled(self._names[:1], _divided_labels(self._of_labels))
+        return {name: _divided(rows, at) for at, name in enumerate(self._of_labels)} if rows else {}
+
+    def labelled_pairs(self) -> dict[str, Paired]:
+        """Differences on the same labelled rows."""
+        rows = self._labelled(self._names, _paired_labels(self._of_labels))
+        return {name: _paired(rows, at) for at, name in enumerate(self._of_labels)} if rows else {}
+
+    def _calls(self, names: Sequence[str], ended: datetime | None = None) -> Any:
+        """The rows of calls that can have ended in this stretch, as far as they count."""
+        first = max(self._since - LONGEST, self._subject.arrived or self._subject.began)
+        return self._records.calls(names, first, _ROWS, until=self._subject.ended, ended=ended)
 
     def _by_call(self, calls: Any) -> dict[str, Divided]:
         """By metric; and, as the ratio, how many calls there were at all."""
@@ -214,25 +254,41 @@ class _Stretch:
         labels = labels.filter(_arrived_before(labels, self._until))
         if not labels.num_rows:
             return []
-        keys = self._key_columns(labels)
+        began, ended = self._subject.arrived or self._subject.began, self._subject.ended
         tables = {
             "labels": labels,
             "known": self._records.labels(self._subject.began, ("prediction_id", "deployment", "key", "time")),
-            "calls": self._calls(names, self._subject.began, (*_ROWS, "inputs") if keys else _ROWS),
+            **self._records.history(names, began, ended),
         }
+        keys = self._key_columns(labels)
         live, shadow = map(literal, self._names)
         sql = f"""
             WITH {_first_labels(_moment(self._since))},
-            rows_ AS (
-                SELECT *, {_FINISH} AS finish, 1.0 / count(*) OVER (PARTITION BY segment, position) AS weight
-                FROM calls WHERE outcome = 'ok' AND "row" IS NOT NULL),
-            named AS ({_named_rows(self._subject.deployment, keys)}),
+            rows_ AS ({self._history(names, began, ended, keys)}),
+            named AS MATERIALIZED ({_named_rows(self._subject.deployment, keys)}),
+            sizes AS (SELECT segment, position, count(*) AS size FROM rows_ SEMI JOIN named USING (segment, position)
+                      GROUP BY ALL),
             judged AS (
-                SELECT * EXCLUDE (label), {_listed(self._of_labels.values())}, {self._is_candidate()} AS candidate
-                FROM named WHERE finish < {_moment(self._until)}
+                SELECT * EXCLUDE (label, size), 1.0 / size AS weight, {_listed(self._of_labels.values())},
+                       {self._is_candidate()} AS candidate
+                FROM named JOIN sizes USING (segment, position) WHERE {_FINISH} < {_moment(self._until)}
                 QUALIFY row_number() OVER (PARTITION BY segment, position, "row") = 1)
             {counting.format(live=live, shadow=shadow, either=self._either())}"""
         return self._records.query(sql, tables)
+
+    def _history(
+        self, names: Sequence[str], began: datetime, ended: datetime | None, keys: Sequence[tuple[str, ...]]
+    ) -> str:
+        """The answered rows among which labelled ones are looked for."""
+        columns = ", ".join(f'"{name}"' for name in (*_ROWS, *(["inputs"] if keys else [])))
+        until = "" if ended is None else f" AND time < {_moment(ended)}"
+        parts = (
+            f"SELECT {columns} FROM waiting",
+            f"SELECT {columns.replace(_TIME, _SHIPPED_TIME)} FROM shipped WHERE dropped IS NULL",
+        )
+        return f"""
+            SELECT * FROM ({" UNION ALL ".join(parts)}) WHERE outcome = 'ok' AND "row" IS NOT NULL
+                AND deployment IN ({", ".join(map(literal, names))}) AND time >= {_moment(began)}{until}"""
 
     def _key_columns(self, labels: Any) -> list[tuple[str, ...]]:
         sql = f"""
