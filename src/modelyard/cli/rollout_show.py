@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from modelyard.control.progress import Progress
     from modelyard.control.rollouts import Rollout
     from modelyard.registry import Registry
-    from modelyard.rollout.measuring import Measured, Shadowed
     from modelyard.rollout.telling import Told
 
 app = typer.Typer()
@@ -47,10 +46,10 @@ def show(
     with reported_errors(as_json), Registry.open() as registry:
         rollout = rollouts.shown(registry, deployment)
         found = progress(registry, rollout)
-        measured, shadowed = ((), None) if found else _measure(registry, rollout, objective)
+        measured = () if found else _measure(registry, rollout, objective)
         rehearsal = last_rehearsals(registry, [deployment]).get(deployment)
-    document = {"rollout": rollout, "progress": found, "measured": measured, "shadowed": shadowed}
-    emit({**document, "rehearsal": rehearsal}, as_json, lambda: _print(rollout, found, measured, shadowed))
+    document = {"rollout": rollout, "progress": found, "measured": measured, "rehearsal": rehearsal}
+    emit(document, as_json, lambda: _print(rollout, found, measured))
     if rehearsal is not None and not as_json:
         out.print(f"rehearsed: {rehearsal.told()}", markup=False)
 
@@ -145,25 +144,17 @@ def _counted(one: Told) -> str:
     return "" if one.low is None and one.high is None else f" ({_interval(one.low, one.high)})"
 
 
-def _measure(registry: Registry, rollout: Rollout, slow_ms: float) -> tuple[tuple[Measured, ...], Shadowed | None]:
+def _measure(registry: Registry, rollout: Rollout, objective_ms: float) -> tuple[Told, ...]:
     from datetime import UTC, datetime
 
-    from modelyard.domain.desired import CANDIDATE
-    from modelyard.monitoring.performance.task import Aim, Task
-    from modelyard.records.query import RecordDatabase
-    from modelyard.rollout import measuring
+    from modelyard.control.driving import subject_of
+    from modelyard.rollout.measuring import come_to
 
-    name, old, new = rollout.deployment, rollout.before, rollout.candidate
-    classes = Task.of(registry.bundle(registry.version(new)).manifest.schema).aim is not Aim.REGRESSION
-    with RecordDatabase(registry.home.records) as records:
-        if rollout.strategy == "shadow":
-            since = rollout.changes[0].at
-            return (), measuring.shadowed(records, name, name + CANDIDATE, new, since)
-        periods = rollout.periods(datetime.now(UTC))
-        return measuring.divided(records, name, old, new, periods, slow_ms, classes=classes), None
+    periods = rollout.periods(datetime.now(UTC))
+    return come_to(registry.home.records, subject_of(registry, rollout), periods, objective_ms)
 
 
-def _print(rollout: Rollout, found: Progress | None, measured: tuple[Measured, ...], shadowed: Shadowed | None) -> None:
+def _print(rollout: Rollout, found: Progress | None, measured: tuple[Told, ...]) -> None:
     from modelyard.cli.cards import moment, put, table
 
     way = f"{rollout.before} -> {rollout.candidate}"
@@ -173,12 +164,6 @@ def _print(rollout: Rollout, found: Progress | None, measured: tuple[Measured, .
         out.print(f"the candidate answers {_share(rollout.share)}{kept}", markup=False)
     if found is not None:
         _print_progress(rollout, found)
-    if shadowed is not None:
-        out.print(
-            f"answers differ on {shadowed.different} of {shadowed.rows} rows; "
-            f"the share lies between {shadowed.low:.2%} and {shadowed.high:.2%}",
-            markup=False,
-        )
     _print_measured(measured)
     rows: list[Any] = [[moment(one.at), one.action, f"{one.share:.3g}", one.by, one.reason] for one in rollout.changes]
     put(table(["at", "action", "share", "by", "reason"], rows))
@@ -199,7 +184,7 @@ def _print_progress(rollout: Rollout, found: Progress) -> None:
             out.print(line, markup=False)
     lines = [
         [
-            one.metric,
+            _name(one),
             *_side(one.baseline, one.baseline_rate),
             *_side(one.candidate, one.candidate_rate),
             _interval(one.low, one.high) if one.baseline and one.candidate else "not known",
@@ -218,6 +203,10 @@ def _print_progress(rollout: Rollout, found: Progress) -> None:
         out.print(f"last look {moment(found.looked)}{unseen}", markup=False)
 
 
+def _name(one: Told) -> str:
+    return f"{one.metric} {one.part!r}" if one.part else one.metric
+
+
 def _notes(found: Progress) -> list[str]:
     """What holds it up, or is about to happen."""
     lines = [f"{found.decision.action}: {found.decision.reason}"] if found.decision is not None else []
@@ -232,17 +221,17 @@ def _notes(found: Progress) -> list[str]:
     return lines
 
 
-def _print_measured(measured: tuple[Measured, ...]) -> None:
+def _print_measured(measured: tuple[Told, ...]) -> None:
     from modelyard.cli.cards import put, table
 
-    if not any(one.baseline or one.candidate for one in measured):
+    if not measured:
         return
     lines = [
         [
             one.metric,
             *_side(one.baseline, one.baseline_rate),
             *_side(one.candidate, one.candidate_rate),
-            _interval(_found(one.low), _found(one.high)) if one.baseline and one.candidate else "not known",
+            _interval(one.low, one.high) if one.baseline and one.candidate else "not known",
         ]
         for one in measured
     ]
@@ -278,11 +267,6 @@ def _interval(least: float | None, most: float | None) -> str:
     low = "?" if least is None else f"{least * 100:+.2f}"
     high = "?" if most is None else f"{most * 100:+.2f}"
     return f"{low} to {high} points"
-
-
-def _found(end: float) -> float | None:
-    """Where an interval ends, if there is a difference that is excluded."""
-    return end if -1.0 < end < 1.0 else None
 
 
 def _share(share: float) -> str:

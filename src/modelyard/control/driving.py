@@ -30,13 +30,13 @@ from modelyard.rollout import course as courses_of
 from modelyard.rollout import evidence as evidences
 from modelyard.rollout.course import Course
 from modelyard.rollout.decision import Decision, Measured, Snapshot, Verdict, decide
-from modelyard.rollout.gathering import Subject, gather
+from modelyard.rollout.gathering import Subject
 from modelyard.rollout.telling import Told, told
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from modelyard.records.recent import RecentRecords
+    from modelyard.rollout.following import Following
 
 LOOK_SECONDS = 1.0
 NOTE = timedelta(minutes=1)
@@ -87,13 +87,13 @@ class Driver:
     _standings: dict[int, Standing] = field(default_factory=dict)
     _subjects: dict[int, Subject] = field(default_factory=dict)
     _stored: dict[int, datetime] = field(default_factory=dict)
-    _records: RecentRecords | None = None
+    _following: Following | None = None
 
     def close(self) -> None:
         """Let go of the records."""
-        if self._records is not None:
-            self._records.close()
-            self._records = None
+        if self._following is not None:
+            self._following.close()
+            self._following = None
 
     def look(self) -> list[Decision]:
         """One look at every open rollout that has a policy; what was decided."""
@@ -149,8 +149,8 @@ class Driver:
         try:
             for number, stretch, until in courses_of.due(course, now):
                 mine = msgspec.structs.replace(self._subject(rollout), arrived=stretch.began, ended=stretch.ended)
-                found = gather(self._recent(), mine, stretch.taken, until, stretch.share, course.policy)
-                course = courses_of.take(course, number, until, evidences.take(course.evidence, found, stretch.share))
+                found = self._follower().take(course.evidence, mine, stretch.taken, until, stretch.share, course.policy)
+                course = courses_of.take(course, number, until, found)
             return course, evidences.measured(course.evidence, course.policy, course.step)
         except (ModelyardError, OSError) as error:
             self.close()  # what was read before may be what is wrong
@@ -174,12 +174,12 @@ class Driver:
         if course.decision is None or course.decision.action not in ("advance", "promote", "rollback"):
             self._standings[rollout.id] = stored
 
-    def _recent(self) -> RecentRecords:
-        if self._records is None:
-            from modelyard.records.recent import RecentRecords
+    def _follower(self) -> Following:
+        if self._following is None:
+            from modelyard.rollout.following import Following
 
-            self._records = RecentRecords(self.registry.home.records)
-        return self._records
+            self._following = Following(self.registry.home.records)
+        return self._following
 
     def _subject(self, rollout: Rollout) -> Subject:
         if rollout.id not in self._subjects:

@@ -49,7 +49,8 @@ class Following:
             Unavailable, Failed: the records cannot be reached or read.
         """
         found = gather_calls(self._records, subject, since, until, share, policy)
-        found = self._outside.added(found, subject, policy, share)
+        if subject.ended is None:  # what others count cannot be told by when its calls arrived
+            found = self._outside.added(found, subject, policy, share)
         began = subject.arrived or subject.began
         stretch = (subject.deployment, began.isoformat())
         now = self._clock()

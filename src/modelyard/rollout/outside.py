@@ -52,9 +52,9 @@ class _NotAnswered(ModelyardError):
 
 @dataclass(slots=True)
 class _Known:
-    """Up to when a source was asked, at which share, what its counters were then, and what is wrong with it."""
+    """Up to when a source was asked, in which stretch, what its counters were then, and what is wrong with it."""
 
-    share: float
+    stretch: tuple[datetime, float]
     until: datetime
     counters: Mapping[str, float] = field(default_factory=dict)
     asked: datetime | None = None
@@ -66,7 +66,7 @@ class Outside:
 
     def __init__(self, every: timedelta = EVERY) -> None:
         self._every = every
-        self._known: dict[tuple[str, str, str], _Known] = {}
+        self._known: dict[tuple[str, str], _Known] = {}
         self._client: httpx.Client | None = None
 
     def close(self) -> None:
@@ -82,10 +82,11 @@ class Outside:
             return batch
         divided, broken = dict(batch.divided), dict(batch.broken)
         for rule in rules:
-            name = (subject.deployment, subject.candidate, rule.metric)
-            known = self._known.get(name)
-            if known is None or known.share != share:
-                known = self._known[name] = _Known(share, batch.since)
+            # Another stretch begins anew: what was counted in between belongs to no share.
+            stretch = (subject.arrived or subject.began, share)
+            known = self._known.get((subject.deployment, rule.metric))
+            if known is None or known.stretch != stretch:
+                known = self._known[subject.deployment, rule.metric] = _Known(stretch, batch.since)
             if known.asked is None or batch.until - known.asked >= self._every:
                 known.asked = batch.until
                 self._ask(known, rule, subject, batch.until, divided)
