@@ -7,8 +7,8 @@ The peers (Evidently, NannyML, Alibi Detect, whylogs, River) are installed by th
 `benchmarks/monitoring/peers` into an environment of its own under `~/.cache/modelyard-benchmarks`
 (`MODELYARD_BENCHMARKS` names another folder); one that does not install is told with the reason. `--peer NAME` takes
 only this one, `--peer NAME=PYTHON` one that is installed elsewhere, `--peer none` none. Cost in service needs a C
-compiler for the load generator. Each table appears when it is made; the goals stand at the end. The short form is for a
-coffee, `--long` for a night; `benchmarks/README.md` says how long they took and what they found.
+compiler for the load generator. Each table appears when it is made; the goals stand at the end. `--long` takes
+more sources, seeds and rounds; `benchmarks/README.md` has figures.
 
 Silence: steady sources of columns of mixed kinds (normal, heavy-tailed, spiked, whole numbers, gaps; texts of 2 to
 100,000 values), checked every hour under a budget of one false alarm a quarter, with windows of 30 to 10,000 rows.
@@ -145,7 +145,7 @@ def _shipping(options: argparse.Namespace, peers: Peers) -> list[Section]:
 
 
 def _cost(options: argparse.Namespace, peers: Peers) -> list[Section]:
-    rounds, seconds = (12, 5.0) if options.long else (6, 2.0)
+    rounds, seconds = (30, 2.0) if options.long else (10, 1.0)
     found = list(_told(cost(rounds, seconds)))
     served = [row for rows, _ in found for row in rows]
     return [
