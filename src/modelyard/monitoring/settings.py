@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from modelyard.errors import InvalidRequest
 from modelyard.monitoring.budget import Budget
-from modelyard.monitoring.facets import Margins
+
+if TYPE_CHECKING:
+    from modelyard.monitoring.facets import Margins
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def margins(self) -> Margins:
         """What does not matter in practice."""
+        from modelyard.monitoring.facets import Margins  # arrays: those who only read settings have no use for them
+
         return Margins(self.distance, self.missing)
 
     def with_share(self, share: float) -> Settings:
