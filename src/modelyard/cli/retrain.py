@@ -126,9 +126,9 @@ def watch(
     project: Annotated[Path, typer.Option("--project", help="The folder with modelyard.toml.")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Have a deployment's model trained again by itself under `modelyard up`, as [retrain] in its project's file says.
+    """Have a deployment's model trained again by itself under `modelyard up`, as its project's file says.
 
-    `on` in it names what begins it: alert, labels, schedule. The file is read anew each time.
+    `on` in its table retrain names what begins it: alert, labels, schedule. The file is read anew each time.
 
     Example: modelyard retrain watch flights-delay --project ~/flights
     """
