@@ -404,7 +404,7 @@ def _print_replay(found: Found, result: Replay) -> None:
         markup=False,
     )
     if found.others:
-        out.print(f"{found.others} older record(s) have the same id; this is the newest")
+        out.print(f"{found.others} other record(s) have the same id, older ones or a shadow's")
     for row in result.rows:
         out.print(f"\n{row.prediction_id}", markup=False, style="bold")
         _print_sides(row.recorded, row.recomputed)

@@ -183,7 +183,7 @@ def replayed_calls(
         if time.monotonic() > end:
             break
         try:
-            found = find_in(database, records, prediction_id)
+            found = find_in(database, records, prediction_id, bundle.digest)
             total += Replayed.of(found, replay(found, bundle.manifest, runtime))
         except RuntimeLost:
             total += Replayed(unread=1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelyard.domain.checks import check
 from modelyard.domain.compare import compare
+from modelyard.domain.desired import CANDIDATE
 from modelyard.domain.frame import Answers, Array
 from modelyard.domain.manifest import Manifest
 from modelyard.domain.records import PredictionRecord
@@ -28,7 +29,7 @@ Verdict: TypeAlias = Literal["same", "within tolerance", "different"]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record, and which row of it was asked for (None: all). `others` counts older records under the same id."""
+    """A record, and which row of it was asked for (None: all). `others` counts the other records of that id."""
 
     record: PredictionRecord
     row: int | None
@@ -60,6 +61,8 @@ class Replay:
 def find(directory: str | Path, prediction_id: str) -> Found:
     """The newest record of that id: of a row, or of a call with all its rows.
 
+    What a shadow computed for the same call is recorded under the same id; it is found where there is nothing else.
+
     Raises:
         PredictionNotFound: there is none in `directory`.
     """
@@ -67,20 +70,22 @@ def find(directory: str | Path, prediction_id: str) -> Found:
         return find_in(database, directory, prediction_id)
 
 
-def find_in(database: RecordDatabase, directory: str | Path, prediction_id: str) -> Found:
-    """The same where the records of `directory` are open already, for those who look for many.
+def find_in(database: RecordDatabase, directory: str | Path, prediction_id: str, digest: str = "") -> Found:
+    """The same where the records of `directory` are open already, for those who look for many; of one version only.
 
     Raises:
         PredictionNotFound: there is none in `directory`.
     """
-    calls = database.calls(prediction_id)
-    if not calls:
+    calls = [(call.row, decode_record(call.payload)) for call in database.calls(prediction_id)]
+    mine = [call for call in calls if not digest or call[1].digest == digest]
+    if not mine:
         raise PredictionNotFound(
             f"no prediction {prediction_id!r} is recorded in {directory}; the table predictions lists those that are "
             "(`modelyard records query`)"
         )
-    newest = calls[-1]
-    return Found(decode_record(newest.payload), newest.row, len(calls) - 1)
+    told = [call for call in mine if not call[1].deployment.endswith(CANDIDATE)]
+    row, newest = (told or mine)[-1]
+    return Found(newest, row, len(calls) - 1)
 
 
 def require_version(record: PredictionRecord) -> None:

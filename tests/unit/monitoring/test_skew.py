@@ -63,10 +63,17 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield registry
 
 
-def calls(registry: Registry, hour: int, off: dict[int, float] | None = None, number: int = 6) -> None:
+def calls(
+    registry: Registry,
+    hour: int,
+    off: dict[int, float] | None = None,
+    number: int = 6,
+    deployment: str = "live",
+    digest: str = "",
+) -> None:
     """Calls of two rows, a minute apart; `off` says by how much the second answer of some is not the model's."""
     draw = np.random.default_rng(hour)
-    digest = registry.version("line@1").digest
+    digest = digest or registry.version("line@1").digest
     log = PredictionLog(registry.home.records)
     for at in range(number):
         frame = Frame({"x": Vector(draw.normal(size=2))}, 2)
@@ -75,7 +82,7 @@ def calls(registry: Registry, hour: int, off: dict[int, float] | None = None, nu
         moment, name = START + timedelta(hours=hour, minutes=at), f"{hour}-{at}"
         log.append(
             PredictionRecord(
-                name, "live", "line", 1, digest, int(moment.timestamp() * 1e9), 10**6, 200, "ok", "rows", 2,
+                name, deployment, "line", 1, digest, int(moment.timestamp() * 1e9), 10**6, 200, "ok", "rows", 2,
                 rows.write_request(frame, SCHEMA),
                 rows.write_response({OUTPUT: answer}, SCHEMA, Source("line", 1, name, 2)),
             )
@@ -112,6 +119,15 @@ def test_a_difference_beyond_the_tolerance_is_alarmed_with_the_call_and_one_with
     assert (found.details["calls"], found.details["different"], found.details["within"]) == (6, 1, 1)
     assert "modelyard replay 0-4" in found.said
     assert found.effect == pytest.approx(1 / 6)
+
+
+def test_what_a_shadow_computed_for_the_same_calls_is_none_of_its_answers(registry: Registry) -> None:
+    calls(registry, 0)
+    calls(registry, 0, dict.fromkeys(range(6), 0.5), deployment="live.candidate", digest="blake3:ff")
+    [(look, _)] = skew(registry).look("live", {registry.version("line@1").digest: "line@1"}, Settings(), hour(1))
+    [found] = look.findings
+    assert not found.alarm
+    assert (found.details["calls"], found.details["different"]) == (6, 0)
 
 
 def test_the_monitor_replays_what_is_new_and_tells_alerts(registry: Registry) -> None:

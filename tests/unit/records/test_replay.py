@@ -13,7 +13,8 @@ from modelyard.domain.manifest import Code, Manifest, Tolerance
 from modelyard.domain.schema import Column, Kind, Output, Schema
 from modelyard.errors import InvalidRequest, PredictionNotFound, RowsRefused
 from modelyard.records.log import PredictionLog
-from modelyard.records.replay import Found, Replay, find, replay, require_version
+from modelyard.records.query import RecordDatabase
+from modelyard.records.replay import Found, Replay, find, find_in, replay, require_version
 from unit.records.samples import call, record
 
 SCHEMA = Schema(
@@ -183,6 +184,19 @@ def test_records_are_found_by_row_and_by_call(tmp_path: Path) -> None:
     assert find(tmp_path, "a1-1") == Found(newer, 1, others=1)
     with pytest.raises(PredictionNotFound, match="no prediction 'zz' is recorded"):
         find(tmp_path, "zz")
+
+
+def test_what_callers_got_is_found_rather_than_what_a_shadow_computed(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path)
+    told = recorded([0.25])
+    shadow = replace(told, deployment=f"{told.deployment}.candidate", digest="blake3:ff", response=b"[]")
+    log.append(told)
+    log.append(shadow)
+    assert find(tmp_path, "a1") == Found(told, 0, others=1)
+    with RecordDatabase(tmp_path) as database:
+        assert find_in(database, tmp_path, "a1", "blake3:ff") == Found(shadow, 0, others=1)
+        with pytest.raises(PredictionNotFound):
+            find_in(database, tmp_path, "a1", "blake3:00")
 
 
 def test_a_call_that_reached_no_version_cannot_be_replayed() -> None:
