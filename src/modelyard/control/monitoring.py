@@ -9,6 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from modelyard.control import announce
 from modelyard.errors import ModelyardError
 from modelyard.home import Home
@@ -40,7 +42,9 @@ def main() -> int:
     if options.announce is not None:
         announce.write(options.announce, announce.Announcement("", os.getpid()))
     try:
-        follow(Home.locate(options.home), stop, _say, options.every)
+        # Its matrices are small: threads would wait for one another, and take what the data plane needs.
+        with threadpool_limits(1):
+            follow(Home.locate(options.home), stop, _say, options.every)
     except ModelyardError as error:
         sys.stderr.write(f"the monitor cannot start: {error}\n")
         return 2

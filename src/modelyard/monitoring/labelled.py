@@ -140,6 +140,7 @@ class LabelledLooks:
             unknown = None if stretch.ended >= reached else (ended, _moment(reached))
             table = rows_between(database, self._deployment, number, began, ended, unknown)
             if not table.num_rows:
+                there = {name: Gathered(stretch.ended, found.state) for name, found in there.items()}
                 continue
             look, states = self._of_version(digest, known, table, there, (began, ended))
             there |= {name: found for (_, name), found in states.items()}

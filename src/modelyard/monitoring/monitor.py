@@ -216,11 +216,16 @@ class _Deployment:
         gathered = self._store.states(self.name)
         with RecordDatabase(self._monitor.home.records) as database:
             for digest, watching in self._watching.items():
-                if watching is not None:
+                if watching is not None and not self._is_long_gone(watching):
                     version = (int(watching.known.ref.rpartition("@")[2]), watching.known)
                     self._keep_looks(asking.look(database, digest, version, gathered, self._reached), passed)
         now = time.monotonic()
         self._rest_until = now + _REST * (now - begun)
+
+    def _is_long_gone(self, watching: Watching) -> bool:
+        """Whether a version has not answered for so long that nothing is read of it any more."""
+        newest = watching.history.newest
+        return newest is not None and newest < self._reached - 2 * self.settings.lookback
 
     def _keep_looks(self, looks: Iterable[tuple[Looked, dict[tuple[str, str], Gathered]]], passed: Passed) -> None:
         for look, states in looks:
