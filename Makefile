@@ -7,7 +7,7 @@ WORKERS ?= 2
 ARGS ?=
 MODELS ?= 300
 
-.PHONY: setup demo test lint faults models fuzz api mlflow estimators docs lock clean help
+.PHONY: setup demo test lint faults story models fuzz api mlflow estimators docs lock clean help
 
 help:            ## Show this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/'
@@ -36,6 +36,9 @@ test: $(READY) lint  ## All checks and all tests
 
 faults: $(READY) ## The long form of the fault tests: 500 kills under load and more, for an hour or longer
 	MODELYARD_FAULTS=1 $(BIN)/pytest -rP tests/faults $(ARGS)
+
+story: $(READY)  ## The whole demo as a test: every update ends as it should; takes some minutes
+	MODELYARD_DEMO=1 $(BIN)/pytest -rP tests/scenarios/test_demo.py $(ARGS)
 
 models: $(READY) ## 300 models in the memory of a third of them; MODELS=600
 	MODELYARD_MODELS=$(MODELS) $(BIN)/pytest -rP tests/scenarios/test_memory_budget.py -k third $(ARGS)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+WHOLE = pytest.mark.skipif(not os.environ.get("MODELYARD_DEMO"), reason="the whole year, as in make story")
+
 
 @pytest.mark.timeout(900)
 def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
@@ -31,6 +33,7 @@ def test_the_demo_ends_by_itself_with_live_figures(tmp_path: Path) -> None:
     assert 0.9 * told["flights"] < told["labels"] <= told["flights"]
     assert_the_year_drifts(told["watched"])
     assert_nothing_is_said_of_the_twin(told["twin"])
+    assert told["updates"] is None, "two weeks are not enough for these"
     assert not (home / "run" / "up.json").exists(), "the services are stopped"
 
 
@@ -50,6 +53,31 @@ def assert_the_year_drifts(watched: Any) -> None:
 def assert_nothing_is_said_of_the_twin(twin: Any) -> None:
     assert twin["windows"] >= 13
     assert (twin["alerts"], twin["columns"]) == ([], [])
+
+
+@WHOLE
+@pytest.mark.timeout(3600)
+def test_the_whole_year_with_its_three_updates(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "modelyard.cli.app", "demo", "--exit", "--json", "--home", str(tmp_path / "demo")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["failed"] == 0, told["first_error"]
+    assert_the_year_drifts(told["watched"])
+    assert told["twin"]["alerts"] == []
+    updates = told["updates"]
+    retrained, rolled_out = updates["retrained"], updates["rolled_out"]
+    assert "alert" in retrained["why"]
+    assert (retrained["state"], rolled_out["state"]) == ("accepted", "promoted")
+    assert retrained["metrics"]["brier"][1] < retrained["metrics"]["brier"][0]
+    assert rolled_out["last_day"].startswith("2013-07"), "it wins, and in July"
+    assert [each.split()[2] for each in rolled_out["steps"]][-2:] == ["promote", "finish"]
+    assert updates["harmful"]["state"] == "rolled back"
+    assert "wrong" in updates["harmful"]["reason"]
+    assert (updates["short"]["state"], updates["short_rolled_out"]) == ("declined", None)
+    known = [each for each in told["watched"]["expected"] if each["turned_out"] is not None]
+    assert len(known) > 40
+    assert sum(each["value"] is not None for each in known) > len(known) / 2, "estimates are there all year"
 
 
 def test_the_demo_never_empties_a_folder_that_is_not_its_own(tmp_path: Path) -> None:

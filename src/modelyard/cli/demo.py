@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from modelyard.demo.story import Summary
+    from modelyard.demo.updates import Retraining, RolledOut, Updates
 
 app = typer.Typer()
 
@@ -34,7 +35,10 @@ def demo(
     ),
     as_json: Json = False,
 ) -> None:
-    """Train, pack, verify, reproduce and deploy a model on real flights, stream a year to it, and watch it drift.
+    """Train, pack, verify, reproduce and deploy a model on real flights, stream a year to it, watch it drift, renew it.
+
+    It is trained again in July, spoiled in August, and trained on too little in November; with fewer than 37 weeks that
+    is left out.
 
     Example: modelyard demo --exit
     """
@@ -60,6 +64,7 @@ def _wait(console: Console, home: Path) -> None:
     console.print(
         "  modelyard monitor show flights-delay     modelyard monitor alerts     modelyard monitor show flights-twin\n"
         "  modelyard status        modelyard show flights-delay@1        modelyard records query 'FROM joined LIMIT 5'"
+        "\n  modelyard retrain list  modelyard rollout show flights-delay  modelyard rollout decisions flights-delay"
     )
     sys.stdout.flush()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -83,6 +88,8 @@ def _print(summary: Summary) -> None:
     out.print(parity)
     out.print()
     _print_watched(summary)
+    if summary.updates is not None:
+        _print_updates(summary.updates)
     for name, text in _facts(summary).items():
         out.print(f"[bold]{name:15}[/]{text}")
 
@@ -107,6 +114,60 @@ def _print_watched(summary: Summary) -> None:
     out.print(f"[bold]{twin.deployment}[/], drawn from the months of training: {told} in {twin.windows} days\n")
 
 
+def _print_updates(updates: Updates) -> None:
+    """How each update went: what was trained, how both did, what became of it and why."""
+    _print_retraining("July", updates.retrained)
+    _print_rollout(updates.rolled_out)
+    out.print("[bold]August[/]: a version that took the flights on time for the late ones")
+    _print_rollout(updates.harmful)
+    _print_retraining("November", updates.short)
+    _print_rollout(updates.short_rolled_out)
+
+
+def _print_retraining(month: str, told: Retraining) -> None:
+    out.print(f"[bold]{month}[/]: trained again, {told.why}", soft_wrap=True)
+    both = ", ".join(
+        f"{name} {_number(new)} ({_number(old)} by {told.champion})" for name, (old, new) in told.metrics.items()
+    )
+    out.print(f"   {told.challenger} was trained on {told.trained_on}", markup=False, soft_wrap=True)
+    out.print(f"   on {told.judged_on:,} flights new to both: {both}", markup=False, soft_wrap=True)
+    out.print(f"   {told.state}: {told.reason}\n", markup=False, soft_wrap=True)
+
+
+def _print_rollout(told: RolledOut | None) -> None:
+    from rich.table import Table
+
+    if told is None:
+        return
+    when = (
+        f"{told.first_day} to {told.last_day}, {told.flights:,} flights in {told.seconds:.0f} s, {told.failed} failed"
+    )
+    out.print(f"   {told.candidate} is {told.state} ({when})", markup=False, soft_wrap=True)
+    for line in told.steps:
+        out.print(f"   {line}", markup=False, soft_wrap=True)
+    table = Table("metric", "compared", told.before, told.candidate, "difference, at all times 95 %", "verdict")
+    for each in told.metrics:
+        low, high = each.difference
+        told_range = f"{_points(low)} to {_points(high)}"
+        table.add_row(
+            each.metric, f"{each.rows:,}", _share(each.baseline), _share(each.candidate), told_range, each.verdict
+        )
+    out.print(table)
+    out.print()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _points(value: float | None) -> str:
+    return "?" if value is None else f"{value:+.2%}"
+
+
 def _columns(summary: Summary) -> Table:
     from rich.table import Table
 
@@ -129,13 +190,14 @@ def _weeks(summary: Summary) -> Table:
 def _expected(summary: Summary) -> Table:
     from rich.table import Table
 
-    table = Table("days from", "AUC expected before labels came", "trust", "turned out", "")
+    table = Table("days from", "by", "AUC expected before labels came", "trust", "turned out", "")
     for each in summary.watched.expected:
         turned = "" if each.turned_out is None else f"{each.turned_out:.3f}"
         held = ""
         if each.interval and each.turned_out is not None:
             held = "held" if each.interval[0] <= each.turned_out <= each.interval[1] else "[red]missed[/]"
-        table.add_row(each.began, _sure(each.value, each.interval) or each.reason, each.trust, turned, held)
+        by = each.version.rpartition("@")[1] + each.version.rpartition("@")[2]
+        table.add_row(each.began, by, _sure(each.value, each.interval) or each.reason, each.trust, turned, held)
     return table
 
 
@@ -154,7 +216,7 @@ def _facts(summary: Summary) -> dict[str, str]:
         "data": f"{summary.dataset}, read by run {summary.run}: {metrics}",
         "version": f"{summary.version}  {short}  runtime {summary.runtime}, trained on {summary.trained_on} flights",
         "reproduction": f"{summary.reproduction}: trained again from the record, in its own environment",
-        "requests": f"{summary.requests}, {failed}; {summary.flights / summary.stream_seconds:.0f} flights a second",
+        "requests": f"{summary.requests}, {failed}; {summary.flights_a_second:.0f} flights a second",
         "latency": f"median {p50:.2f} ms, 99 % within {p99:.2f} ms, seen by the client",
         "records": f"{summary.records}, with {summary.labels} labels",
         **summary.addresses,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modelyard.control.up import Running
-    from modelyard.demo.stream import Tally
+    from modelyard.demo.stream import Tally, Traffic
     from modelyard.demo.watching import Watched
     from modelyard.home import Home
     from modelyard.registry import Registry, Version
@@ -93,58 +93,81 @@ def put_to_work(registry: Registry, version: Version, url: str, console: Console
         by_days(registry, (MODEL, TWIN))
 
 
-def stream(registry: Registry, years: Years, url: str, console: Console) -> tuple[Tally, float]:
-    """Send both years side by side and tell alerts as they come; what happened to both, and the seconds it took."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class Streams:
+    """Both years on their way, side by side; alerts are told as they come."""
 
-    from modelyard.demo.watching import Bell
+    def __init__(self, registry: Registry, flights: Traffic, twin: Traffic, console: Console) -> None:
+        from modelyard.demo.watching import Bell
 
-    def ring(line: str) -> None:
-        console.print(f"            {line}", style="yellow", markup=False, soft_wrap=True)
+        self.flights, self.twin, self._console = flights, twin, console
+        self._bell = Bell(registry, (MODEL, TWIN), self._ring)
+        self.seconds = 0.0
+        """How long hours were sent, and how many flights in them: those that are sent one by one are paced."""
+        self.sent = 0
 
-    bell = Bell(registry, (MODEL, TWIN), ring)
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    start = perf_counter()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("streaming", total=len(years.flights))
+    @property
+    def tally(self) -> Tally:
+        """What happened to both."""
+        return self.flights.tally.with_other(self.twin.tally)
 
-        def show(moment: pd.Timestamp, tally: Tally) -> None:
-            if tally.requests % _CALLS_A_LOOK == 0:
-                told = f"{moment:%d %b}  {tally.labels} labels known"
-                bar.update(task, completed=tally.flights, description=told)
-                bell.look()
+    def until(self, day: str | None, flights: int) -> None:
+        """Send all hours before a day (None: all there are); about so many `flights`."""
+        import pandas as pd
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        tally, other = _side_by_side(years, url, show)
-    seconds = perf_counter() - start
-    what = f"stream {tally.flights} flights in time order, and {other.flights} of a twin in which nothing changes"
-    console.print(f"[green]✓[/] [dim]{seconds:6.1f} s[/]  {what}", soft_wrap=True)
-    return tally.with_other(other), seconds
+        last = None if day is None else pd.Timestamp(day)
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        start, before, twins = perf_counter(), self.flights.tally.flights, self.twin.tally.flights
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task("streaming", total=flights)
+
+            def show(moment: pd.Timestamp, tally: Tally) -> None:
+                if tally.requests % _CALLS_A_LOOK == 0:
+                    told = f"{moment:%d %b}  {tally.labels} labels known"
+                    bar.update(task, completed=tally.flights - before, description=told)
+                    self._bell.look()
+
+            self._side_by_side(last, show)
+        seconds = perf_counter() - start
+        sent, others = self.flights.tally.flights - before, self.twin.tally.flights - twins
+        self.seconds, self.sent = self.seconds + seconds, self.sent + sent + others
+        what = f"stream {sent} flights in time order, and {others} of a twin in which nothing changes"
+        self._console.print(f"[green]✓[/] [dim]{seconds:6.1f} s[/]  {what}", soft_wrap=True)
+
+    def _side_by_side(self, last: pd.Timestamp | None, show: Callable[[pd.Timestamp, Tally], None]) -> None:
+        stopped = threading.Event()
+
+        def quietly(_moment: pd.Timestamp, _tally: Tally) -> None:
+            if stopped.is_set():
+                raise Failed("the other stream has stopped")
+
+        with ThreadPoolExecutor(1) as beside:
+            other = beside.submit(self.twin.by_hours, last, quietly)
+            try:
+                self.flights.by_hours(last, show)
+                other.result()
+            finally:
+                stopped.set()
+
+    def _ring(self, line: str) -> None:
+        self._console.print(f"            {line}", style="yellow", markup=False, soft_wrap=True)
 
 
-def _side_by_side(years: Years, url: str, show: Callable[[pd.Timestamp, Tally], None]) -> tuple[Tally, Tally]:
-    from modelyard.demo.stream import play
+def wait_for_monitor(registry: Registry, day: pd.Timestamp, console: Console) -> None:
+    """Wait until the monitor has looked at all days before one, in both deployments."""
+    from modelyard.demo.watching import catch_up
 
-    stopped = threading.Event()
-
-    def quietly(_moment: pd.Timestamp, _tally: Tally) -> None:
-        if stopped.is_set():
-            raise Failed("the other stream has stopped")
-
-    with ThreadPoolExecutor(1) as beside:
-        other = beside.submit(play, years.twin, url, TWIN, quietly)
-        try:
-            return play(years.flights, url, MODEL, show), other.result()
-        finally:
-            stopped.set()
-
-
-def look_on(home: Home, registry: Registry, years: Years, console: Console) -> tuple[Watched, Watched]:
-    """Wait for the monitor, and ask it what it found in both."""
-    from modelyard.demo.watching import catch_up, found
-
-    last_day = years.flights["sched"].max().floor("D").timestamp()
     with step(console, "wait for the monitor, which looks at one day after the other") as said:
-        done = catch_up(registry, (MODEL, TWIN), last_day)
+        done = catch_up(registry, (MODEL, TWIN), day.timestamp())
         said.append("it has looked at all days" if done else "it is not done yet; what follows is what it has so far")
+
+
+def look_on(
+    home: Home, registry: Registry, years: Years, versions: tuple[str, ...], console: Console
+) -> tuple[Watched, Watched]:
+    """Wait for the monitor, and ask it what it found in both; `versions` were in use, one after the other."""
+    from modelyard.demo.watching import found
+
+    wait_for_monitor(registry, years.flights["sched"].max().floor("D"), console)
     with step(console, "ask the monitor what it found, and write its reports"):
-        return found(home, registry, MODEL), found(home, registry, TWIN)
+        return found(home, registry, MODEL, versions), found(home, registry, TWIN, versions[:1])

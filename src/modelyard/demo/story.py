@@ -1,4 +1,4 @@
-"""The whole story on the flights: train, pack, verify, deploy, stream the year beside its twin, label, watch."""
+"""The whole story on the flights: train, pack, verify, deploy, stream the year beside its twin, watch, update."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 
-from modelyard.demo.telling import FIRST_LIVE_DAY, step
+from modelyard.demo.telling import FIRST_LIVE_DAY, MODEL, TWIN, step
 from modelyard.errors import Conflict, Failed, ParityFailed
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from modelyard.control.up import Running
+    from modelyard.demo.live import Streams, Years
+    from modelyard.demo.updates import Retraining, Updates, Yard
     from modelyard.demo.watching import Watched
     from modelyard.domain.parity import ParityReport
     from modelyard.domain.reproduction import Reproduction
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 MARKER = ".modelyard-demo"
 PROJECT = "project"
+
+AGAIN, MISTAKE, SHORT = "2013-07-01", "2013-08-01", "2013-11-15"
+"""When the model is trained again, when a harmful version comes, and when one is trained on a few days only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +56,14 @@ class Summary:
     first_error: str | None
     latency_p50_ms: float
     latency_p99_ms: float
-    stream_seconds: float
+    flights_a_second: float
     records: int
     labels: int
     flights: int
     watched: Watched
     twin: Watched
+    updates: Updates | None
+    """None where too few weeks were sent for them."""
     lineage: tuple[str, ...]
     addresses: dict[str, str]
     seconds: float
@@ -177,8 +185,9 @@ def tell(
 ) -> None:
     """Play the story on an empty `home`, at most `limit` flights; `done` is called while everything is still up."""
     from modelyard.demo import flights as data
-    from modelyard.demo.live import Years, look_on, put_to_work, services, stream
-    from modelyard.demo.stream import twin
+    from modelyard.demo.live import Streams, Years, look_on, put_to_work, services
+    from modelyard.demo.stream import Traffic, twin
+    from modelyard.demo.updates import Yard
     from modelyard.registry import Registry
 
     begin = perf_counter()
@@ -196,19 +205,20 @@ def tell(
         with services(home, port, console) as there:
             put_to_work(registry, version, there.data.url, console)
             years = Years(live, twin(past, live))
-            tally, seconds = stream(registry, years, there.data.url, console)
-            flights_watched, twin_watched = look_on(home, registry, years, console)
+            with (
+                Traffic(years.flights, there.data.url, MODEL) as mine,
+                Traffic(years.twin, there.data.url, TWIN) as twins,
+            ):
+                streams = Streams(registry, mine, twins, console)
+                yard = Yard(home, home.path / PROJECT)
+                updates = updated(registry, yard, streams, years, console) if _reaches(live, SHORT) else None
+                streams.until(None, len(live))
+            used = (version.ref, *_promoted(updates))
+            flights_watched, twin_watched = look_on(home, registry, years, used, console)
             records, labels = look_back(home, console)
             page, tree = draw_lineage(version, home, console)
+            tally = streams.tally
             p50, p99 = percentiles(tally.latencies)
-            addresses = {
-                "predictions": there.data.url,
-                "status": f"{there.data.url}/status",
-                "control API": f"{there.control.url}/docs",
-                "lineage": str(page),
-                "monitoring": flights_watched.report,
-                "the twin's": twin_watched.report,
-            }
             done(
                 Summary(
                     dataset=dataset,
@@ -225,17 +235,91 @@ def tell(
                     first_error=tally.first_error,
                     latency_p50_ms=p50,
                     latency_p99_ms=p99,
-                    stream_seconds=seconds,
+                    flights_a_second=streams.sent / streams.seconds if streams.seconds else 0.0,
                     records=records,
                     labels=labels,
                     flights=tally.flights,
                     watched=flights_watched,
                     twin=twin_watched,
+                    updates=updates,
                     lineage=tree,
-                    addresses=addresses,
+                    addresses=_addresses(there, page, flights_watched, twin_watched, updates),
                     seconds=perf_counter() - begin,
                 )
             )
+
+
+def updated(registry: Registry, yard: Yard, streams: Streams, years: Years, console: Console) -> Updates:
+    """July: trained again for an alert. August: a mistake. November: trained on the last days only.
+
+    Raises:
+        Failed: a step of the story cannot be carried out.
+    """
+    import pandas as pd
+
+    from modelyard.demo import updates
+    from modelyard.demo.live import wait_for_monitor
+    from modelyard.retraining.turns import Turns
+
+    def send(day: str) -> None:
+        streams.until(day, int((years.flights["sched"] < pd.Timestamp(day)).sum()) - streams.flights.tally.flights)
+
+    send(AGAIN)
+    wait_for_monitor(registry, pd.Timestamp(AGAIN) - pd.Timedelta(days=1), console)
+    yard.plan()
+    retrained = updates.retrain(yard, _alerted(registry), pd.Timestamp(AGAIN), console)
+    rolled_out = updates.roll_out(yard, registry, streams.flights, console) if _goes_on(retrained) else None
+    send(MISTAKE)
+    data = Turns(registry.database).get(deployment=MODEL).data
+    candidate = updates.spoiled(yard, data.ref if data is not None else "", console)
+    prove(registry, registry.version(candidate), console)
+    updates.deploy_by_steps(yard, candidate)
+    harmful = updates.roll_out(yard, registry, streams.flights, console)
+    send(SHORT)
+    yard.plan(updates.RETRAIN + updates.SHORT)
+    short = updates.retrain(yard, "what is usual now is all that counts", pd.Timestamp(SHORT), console)
+    short_out = updates.roll_out(yard, registry, streams.flights, console) if _goes_on(short) else None
+    return updates.Updates(retrained, rolled_out, harmful, short, short_out)
+
+
+def _alerted(registry: Registry) -> str:
+    """The alerts that go on, as a reason to train again."""
+    from modelyard.monitoring.alerts import Alerts
+
+    there = Alerts(registry.database).listed(MODEL)
+    return f"alert {there[-1].id}, {there[-1].title}" if there else "a new quarter"
+
+
+def _goes_on(found: Retraining) -> bool:
+    return found.state == "accepted"
+
+
+def _promoted(found: Updates | None) -> tuple[str, ...]:
+    """Versions that took over, in their order."""
+    if found is None:
+        return ()
+    ways = (found.rolled_out, found.harmful, found.short_rolled_out)
+    return tuple(each.candidate for each in ways if each is not None and each.state == "promoted")
+
+
+def _reaches(flights: pd.DataFrame, day: str) -> bool:
+    import pandas as pd
+
+    return bool(len(flights)) and bool(flights["sched"].max() >= pd.Timestamp(day))
+
+
+def _addresses(there: Running, page: Path, mine: Watched, twin: Watched, found: Updates | None) -> dict[str, str]:
+    addresses = {
+        "predictions": there.data.url,
+        "status": f"{there.data.url}/status",
+        "control API": f"{there.control.url}/docs",
+        "lineage": str(page),
+        "monitoring": mine.report,
+        "the twin's": twin.report,
+    }
+    if found is not None:
+        addresses |= {"retraining": found.retrained.report, "the one declined": found.short.report}
+    return addresses
 
 
 def train_again(version: Version, home: Home, console: Console) -> Reproduction:

@@ -1,13 +1,19 @@
-"""Flights as live requests, faster than life: calls in time order, with each label sent when it became known."""
+"""Flights as live requests, faster than life: calls in time order, with each label sent when it became known.
+
+Mostly all flights of an hour are asked about in one call. While a new version is rolled out each flight is a call of
+its own, as a version is chosen for a call.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from time import perf_counter
-from typing import Any, TypeAlias
+from time import perf_counter, sleep
+from typing import Any, Self, TypeAlias
 
 import httpx
 import msgspec
@@ -23,14 +29,33 @@ Known: TypeAlias = tuple[int, str, int]
 """A label: when it became known (milliseconds since 1970, by the clock of New York), the flight's id, late or not."""
 
 
+CALLERS = 2
+"""So many ask at the same time while each flight is a call of its own,"""
+
+CALLS_A_SECOND = 500.0
+"""and so often at most, which leaves time for a shadow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Calls:
     """What is asked and told in one hour: the flights that are scheduled in it, and what became known before it."""
 
     moment: pd.Timestamp
-    flights: int
-    body: bytes
+    rows: tuple[dict[str, Any], ...]
+    ids: tuple[str, ...]
     known: tuple[Known, ...]
+
+    @property
+    def together(self) -> bytes:
+        """All flights as one request."""
+        return msgspec.json.encode({"rows": self.rows, "ids": self.ids})
+
+    @property
+    def singly(self) -> list[bytes]:
+        """Each flight as a request of its own."""
+        return [
+            msgspec.json.encode({"rows": [row], "ids": [name]}) for row, name in zip(self.rows, self.ids, strict=True)
+        ]
 
 
 @dataclass(slots=True)
@@ -67,7 +92,7 @@ def hours(flights: pd.DataFrame) -> Iterator[Calls]:
     for _, month in flights.groupby(flights["sched"].dt.to_period("M"), sort=True):
         yield from _hours(month, waiting)
     if waiting:
-        yield Calls(flights["sched"].max() + pd.Timedelta(days=2), 0, b"", tuple(_until(waiting, np.inf)))
+        yield Calls(flights["sched"].max() + pd.Timedelta(days=2), (), (), tuple(_until(waiting, np.inf)))
 
 
 def twin(past: pd.DataFrame, live: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -82,25 +107,96 @@ def twin(past: pd.DataFrame, live: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return drawn.assign(sched=sched, label_known_at=sched + delay, flight_id=ids)
 
 
-def play(flights: pd.DataFrame, url: str, deployment: str, progress: Callable[[pd.Timestamp, Tally], None]) -> Tally:
-    """Send every hour of `flights` to the deployment at `url`, one after the other, and count what came back.
+class Traffic:
+    """The flights of a deployment on their way to it: which come next, and what happened to those before."""
 
-    Raises:
-        ServiceUnreachable: when the server cannot be reached any more.
-    """
-    tally = Tally()
-    with httpx.Client(base_url=url, timeout=30.0) as client:
+    def __init__(self, flights: pd.DataFrame, url: str, deployment: str) -> None:
+        self.tally = Tally()
+        self._deployment, self._url = deployment, url
+        self._hours = hours(flights)
+        self._next: Calls | None = next(self._hours, None)
+        self._client = httpx.Client(base_url=url, timeout=30.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    @property
+    def moment(self) -> pd.Timestamp | None:
+        """The hour that comes next; None when all are sent."""
+        return None if self._next is None else self._next.moment
+
+    def by_hours(self, until: pd.Timestamp | None, progress: Callable[[pd.Timestamp, Tally], None]) -> None:
+        """Send every hour before `until` (None: all) as one call, one after the other, and count what came back.
+
+        Raises:
+            ServiceUnreachable: when the server cannot be reached any more.
+        """
+        for calls in self._before(until):
+            if calls.ids:
+                self._count(calls.moment, [self._ask(calls.together, calls.moment)], len(calls.ids))
+            progress(calls.moment, self.tally)
+
+    def by_flights(self, until: pd.Timestamp | None, goes_on: Callable[[pd.Timestamp], bool]) -> None:
+        """Send each flight before `until` as a call of its own, as long as `goes_on` says so, which is asked each hour.
+
+        Raises:
+            ServiceUnreachable: when the server cannot be reached any more.
+        """
+        with ThreadPoolExecutor(CALLERS) as callers:
+            for calls in self._before(until):
+                start = perf_counter()
+                replies = list(callers.map(lambda body, moment=calls.moment: self._ask(body, moment), calls.singly))
+                self._count(calls.moment, replies, len(calls.ids))
+                if not goes_on(calls.moment):
+                    return
+                sleep(max(0.0, len(calls.ids) / CALLS_A_SECOND - (perf_counter() - start)))
+
+    def _before(self, until: pd.Timestamp | None) -> Iterator[Calls]:
+        """The hours that come next, each once its labels are told."""
+        while self._next is not None and (until is None or self._next.moment < until):
+            calls, self._next = self._next, next(self._hours, None)
+            self._tell(calls.known)
+            yield calls
+
+    def _tell(self, known: tuple[Known, ...]) -> None:
+        """Send labels."""
+        if not known:
+            return
+        labels = [{"prediction_id": flight, "value": late, "known_at": moment} for moment, flight, late in known]
+        with self._reachable():
+            self._client.post("/labels", content=msgspec.json.encode({"labels": labels})).raise_for_status()
+        self.tally.labels += len(known)
+
+    def _ask(self, body: bytes, moment: pd.Timestamp) -> tuple[float, httpx.Response]:
+        """The reply, and the seconds that it took."""
+        start = perf_counter()
+        # The airports' own clock is taken as it is, so that the same hour of day is the same hour all year.
+        header = {EVENT_TIME: f"{moment:%Y-%m-%dT%H:%M:%SZ}"}
+        with self._reachable():
+            reply = self._client.post(f"/predict/{self._deployment}", content=body, headers=header)
+        return perf_counter() - start, reply
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
         try:
-            for calls in hours(flights):
-                _send_labels(client, calls.known, tally)
-                if calls.flights:
-                    _ask(client, deployment, calls, tally)
-                progress(calls.moment, tally)
+            yield
         except httpx.TransportError as error:
             raise ServiceUnreachable(
-                f"the server at {url} stopped answering after {tally.requests} requests"
+                f"the server at {self._url} stopped answering after {self.tally.requests} requests"
             ) from error
-    return tally
+
+    def _count(self, moment: pd.Timestamp, replies: list[tuple[float, httpx.Response]], flights: int) -> None:
+        tally = self.tally
+        tally.latencies += [seconds for seconds, _ in replies]
+        tally.requests += len(replies)
+        tally.flights += flights
+        for _, reply in replies:
+            if reply.status_code != httpx.codes.OK:
+                tally.failed += 1
+                tally.first_error = tally.first_error or f"{moment}: {reply.status_code} {reply.text}"
 
 
 def _hours(flights: pd.DataFrame, waiting: list[Known]) -> Iterator[Calls]:
@@ -112,8 +208,8 @@ def _hours(flights: pd.DataFrame, waiting: list[Known]) -> Iterator[Calls]:
     starts = [*np.flatnonzero(~began.duplicated()), len(flights)]
     for start, end in pairwise(map(int, starts)):
         moment = pd.Timestamp(began.iloc[start])
-        body = msgspec.json.encode({"rows": rows[start:end], "ids": ids[start:end]})
-        yield Calls(moment, end - start, body, tuple(_until(waiting, _milliseconds(moment))))
+        known_now = tuple(_until(waiting, _milliseconds(moment)))
+        yield Calls(moment, tuple(rows[start:end]), tuple(ids[start:end]), known_now)
         for at in range(start, end):
             if late[at] is not None:
                 heapq.heappush(waiting, (known[at], ids[at], int(late[at])))
@@ -133,24 +229,3 @@ def _until(waiting: list[Known], moment: float) -> Iterator[Known]:
 
 def _milliseconds(moment: pd.Timestamp) -> int:
     return int(moment.timestamp() * 1000)
-
-
-def _ask(client: httpx.Client, deployment: str, calls: Calls, tally: Tally) -> None:
-    start = perf_counter()
-    # The airports' own clock is taken as it is, so that the same hour of day is the same hour all year.
-    header = {EVENT_TIME: f"{calls.moment:%Y-%m-%dT%H:%M:%SZ}"}
-    reply = client.post(f"/predict/{deployment}", content=calls.body, headers=header)
-    tally.latencies.append(perf_counter() - start)
-    tally.requests += 1
-    tally.flights += calls.flights
-    if reply.status_code != httpx.codes.OK:
-        tally.failed += 1
-        tally.first_error = tally.first_error or f"{calls.moment}: {reply.status_code} {reply.text}"
-
-
-def _send_labels(client: httpx.Client, known: tuple[Known, ...], tally: Tally) -> None:
-    if not known:
-        return
-    labels = [{"prediction_id": flight, "value": late, "known_at": moment} for moment, flight, late in known]
-    client.post("/labels", content=msgspec.json.encode({"labels": labels})).raise_for_status()
-    tally.labels += len(known)

@@ -70,6 +70,7 @@ class Expected:
     Without `value` there was no estimate, for the `reason` that is told.
     """
 
+    version: str
     began: str
     days: int
     trust: str
@@ -133,18 +134,21 @@ def catch_up(registry: Registry, deployments: tuple[str, ...], last_day: float) 
 
 
 def _reached(store: MonitorStore, deployment: str) -> int:
-    """How far both windows and labelled rows have been looked at."""
+    """How far both windows and labelled rows have been looked at, those of the version that answered last."""
     labelled = [gathered.reached for (_, watch), gathered in store.states(deployment).items() if watch == _ESTIMATE]
-    return min(store.reached(deployment), *labelled) if labelled else 0
+    return min(store.reached(deployment), max(labelled)) if labelled else 0
 
 
-def found(home: Home, registry: Registry, deployment: str) -> Watched:
-    """What is known of a deployment now, and a page with plots of it in the demo's home."""
+def found(home: Home, registry: Registry, deployment: str, versions: tuple[str, ...]) -> Watched:
+    """What is known of a deployment now, and a page with plots of it in the demo's home.
+
+    What moved is told of the first of the `versions` that were in use, beside what that one was trained on.
+    """
     from modelyard.monitoring.alerts import Alerts
     from modelyard.monitoring.overview import overview
 
     try:
-        seen = overview(registry, deployment, hours=_YEAR_HOURS)
+        seen = overview(registry, deployment, hours=_YEAR_HOURS, version=versions[0])
     except NotFound:  # on a machine with other work, the monitor may not have come to it yet
         return Watched(deployment, 0, (), (), 0, _weeks(home, deployment)[0], (), "no report yet")
     columns = _columns(seen)
@@ -158,7 +162,7 @@ def found(home: Home, registry: Registry, deployment: str) -> Watched:
         columns=tuple(moved[:MOST_COLUMNS]),
         steady=len(columns) - len(moved),
         weeks=weeks,
-        expected=_expected(home, deployment),
+        expected=tuple(each for version in versions for each in _expected(home, deployment, version)),
         report=str(_page(home.path / f"{deployment}.html", seen, sections)),
     )
 
@@ -207,16 +211,17 @@ def _weeks(home: Home, deployment: str) -> tuple[tuple[Week, ...], list[str]]:
     return tuple(weeks), ["<h2>Performance</h2>", *section(history)]
 
 
-def _expected(home: Home, deployment: str) -> tuple[Expected, ...]:
+def _expected(home: Home, deployment: str, version: str) -> list[Expected]:
     """As ``modelyard monitor estimate`` tells it: what was said of each window when it had closed."""
     from modelyard.monitoring.estimate.reading import estimates
 
     told = []
-    for entry in estimates(home, deployment).state.record:
+    for entry in estimates(home, deployment, int(version.rpartition("@")[2])).state.record:
         said = entry.values.get(_METRIC)
         began = datetime.fromtimestamp(entry.began, UTC)
         told.append(
             Expected(
+                version=version,
                 began=f"{began:%Y-%m-%d}",
                 days=entry.seconds // 86_400,
                 trust=entry.trust.value,
@@ -226,7 +231,7 @@ def _expected(home: Home, deployment: str) -> tuple[Expected, ...]:
                 turned_out=entry.realized.get(_METRIC),
             )
         )
-    return tuple(told)
+    return told
 
 
 def _page(file: Path, seen: Overview, sections: list[str]) -> Path:
