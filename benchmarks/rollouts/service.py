@@ -128,6 +128,7 @@ def _regret(strategy: rollouts.Strategy) -> Change:
 
 CHANGES_OF: dict[str, Change] = {
     "replace": _replace,
+    "canary, rolled back": _roll_back("canary"),
     "ab, promoted": _promote("ab"),
     "ab, rolled back": _roll_back("ab"),
     "blue-green, promoted": _promote("blue-green"),
