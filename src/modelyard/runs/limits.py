@@ -111,7 +111,7 @@ def stand_back(nice: int) -> Callable[[], None]:
 
     def prepare() -> None:
         die_with_parent(parent, signal.SIGKILL)
-        os.nice(nice)
+        os.nice(max(0, nice - os.nice(0)))  # who starts it may stand back already
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500")
 
