@@ -20,10 +20,13 @@ from modelyard.runtime.onnx import OnnxRuntime
 CLASSES = ("late", "on time")
 
 
-def schema(width: int = 3) -> Schema:
-    """Float columns ``x0``, ``x1`` ..., of which the first may be missing, and a text column ``carrier``."""
+def schema(width: int = 3, *, most: float = 1e30) -> Schema:
+    """Float columns ``x0``, ``x1`` ..., of which the first may be missing, and a text column ``carrier``.
+
+    `most` is the largest number that is accepted.
+    """
     numbers = [
-        Column(f"x{index}", Kind.FLOAT64, nullable=index == 0, dtype="float64", accepts=Accepts(maximum=1e30))
+        Column(f"x{index}", Kind.FLOAT64, nullable=index == 0, dtype="float64", accepts=Accepts(maximum=most))
         for index in range(width)
     ]
     carrier = Column("carrier", Kind.STRING, nullable=True, dtype="object", missing="none")
@@ -115,7 +118,7 @@ def write_compiled(
     fails_above: float | None = None,
 ) -> Bundle:
     """A bundle with that model; `shift` moves the recorded probabilities away from what the model answers."""
-    raw, compiled, made = graph(width, bias, fails_above), form(width), schema(width)
+    raw, compiled, made = graph(width, bias, fails_above), form(width), schema(width, most=1e30 * (1 + bias))
     runtime = OnnxRuntime(raw, compiled, made)
     inputs = frame(8, width)
     batch = runtime.predict(inputs)

@@ -322,7 +322,7 @@ class Client:
             there = self._exact(known.deployment, version)
         except errors.NotFound:  # it has been replaced since
             raise _OtherVersion(self._learn(known.deployment, None)) from None
-        if there.schema != known.schema:
+        if not there.schema.is_written_like(known.schema):
             raise _OtherVersion(there)
 
     def _get(self, path: str) -> Any:

@@ -155,5 +155,6 @@ def test_the_python_client_asks_either_version(yard: Yard, tmp_path: Path) -> No
     calls = [record for record in RecordFiles(yard.home.records).predictions() if record.outcome == "ok"]
     assert {record.version for record in calls} == {1, 2}
     assert len({record.version for record in calls if record.rows > 2}) == 1
+    assert [record.rows for record in calls].count(2) == 16  # each was asked once, whichever version answered
     metadata = httpx.get(f"{url}/v2/models/live", trust_env=False).json()
     assert (metadata["name"], sorted(metadata["versions"])) == ("live", ["1", "2"])

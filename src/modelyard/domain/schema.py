@@ -174,6 +174,23 @@ class Schema:
                 return output
         raise KeyError(name)
 
+    def is_written_like(self, other: Schema) -> bool:
+        """Whether requests and answers of both are written alike, whatever values their training data had.
+
+        >>> from dataclasses import replace
+        >>> column = Column("age", Kind.FLOAT64, nullable=True, dtype="float64")
+        >>> schema = Schema("dataframe", (column,), ())
+        >>> schema.is_written_like(replace(schema, columns=(replace(column, seen=Seen(rows=100)),)))
+        True
+        >>> schema.is_written_like(replace(schema, columns=(replace(column, kind=Kind.STRING),)))
+        False
+        """
+        return (self.layout, self._written, self.outputs) == (other.layout, other._written, other.outputs)
+
+    @property
+    def _written(self) -> list[tuple[str, Kind, tuple[int, ...]]]:
+        return [(column.name, column.kind, column.shape) for column in self.columns]
+
 
 Made = TypeVar("Made")
 
