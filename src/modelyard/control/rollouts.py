@@ -194,7 +194,13 @@ def promote(registry: Registry, deployment: str, reason: str = "", by: str = "")
     """
     with registry.database.write() as connection:
         rollout = _open(connection, deployment)
-        return rollout if rollout.state == "promoting" else take_over(connection, rollout, reason, by)
+        if rollout.state == "promoting":
+            return rollout
+        standing = courses.read(connection, rollout.id)
+        asked = () if standing is None else standing.course.policy.approvers
+        missing = ", ".join(name for name in asked if name not in rollout.approved)
+        said = f"{reason} (without the approval of {missing})".strip() if missing else reason
+        return take_over(connection, rollout, said, by)
 
 
 def take_over(connection: Connection, rollout: Rollout, reason: str, by: str) -> Rollout:

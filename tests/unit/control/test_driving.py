@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -109,6 +110,23 @@ def test_another_control_plane_goes_on_where_the_last_one_was(registry: Registry
     assert found is not None
     assert (found.course.step, len(found.course.stretches)) == (1, 2)
     assert looks(again, plane, 3)[-1] == "hold"
+
+
+@pytest.mark.parametrize(("undecided", "action"), [("hold", "hold"), ("rollback", "rollback"), ("promote", "advance")])
+def test_without_a_call_it_is_undecided(registry: Registry, plane: Plane, undecided: Any, action: str) -> None:
+    rollouts.rollback(registry, "live")
+    policy = msgspec.structs.replace(POLICY, rules=(Rule("errors", 0.05),), undecided=undecided, approvers=())
+    rollouts.begin(registry, "toy@2", "live", "canary", policy=policy)
+    driver = Driver(registry, plane.clock)
+    assert looks(driver, plane, 4, seconds=25) == ["wait", "wait", "wait", action]
+    share = {"hold": 0.0, "rollback": 0.0, "promote": 0.5}[undecided]
+    assert rollouts.shown(registry, "live").share == share
+
+
+def test_who_promotes_without_an_approval_is_on_record(registry: Registry, plane: Plane) -> None:
+    promoted = rollouts.promote(registry, "live", "it is urgent", by="eve")
+    assert promoted.changes[-1].reason == "it is urgent (without the approval of ada)"
+    assert Driver(registry, plane.clock).look() == [], "what is being promoted is nobody's to decide any more"
 
 
 def test_a_candidate_that_cannot_be_opened_is_taken_back(registry: Registry, plane: Plane) -> None:
