@@ -145,7 +145,8 @@ def _print_rollout(told: RolledOut | None) -> None:
     out.print(f"   {told.candidate} is {told.state} ({when})", markup=False, soft_wrap=True)
     for line in told.steps:
         out.print(f"   {line}", markup=False, soft_wrap=True)
-    table = Table("metric", "compared", told.before, told.candidate, "difference, at all times 95 %", "verdict")
+    before, after = (f"@{ref.rpartition('@')[2]}" for ref in (told.before, told.candidate))
+    table = Table("metric", "compared", before, after, "difference, at all times 95 %", "verdict")
     for each in told.metrics:
         low, high = each.difference
         told_range = f"{_points(low)} to {_points(high)}"

@@ -318,7 +318,7 @@ def _addresses(there: Running, page: Path, mine: Watched, twin: Watched, found: 
         "the twin's": twin.report,
     }
     if found is not None:
-        addresses |= {"retraining": found.retrained.report, "the one declined": found.short.report}
+        addresses |= {"retraining": found.retrained.report, "declined": found.short.report}
     return addresses
 
 

@@ -32,7 +32,7 @@ PROJECT_FILE = "modelyard.toml"
 
 POLICY = """\
 [rollout]                     # how a version takes over; minutes and hours where flights are not faster than life
-steps = ["shadow", "5%", "25%", "100%"]
+steps = [{ share = "shadow", least = "20s" }, "10%", "50%", "100%"]
 least = "5s"
 most = "5m"
 undecided = "rollback"

@@ -95,11 +95,15 @@ class Watched:
 
 
 def by_days(registry: Registry, deployments: tuple[str, ...]) -> None:
-    """Have these deployments watched day by day, as ``modelyard monitor set DEPLOYMENT window=86400`` does."""
+    """Have these deployments watched day by day, as ``modelyard monitor set DEPLOYMENT window=86400`` does.
+
+    How many calls there are says nothing here: it is the demo that puts flights together into calls, or does not.
+    """
     from modelyard.monitoring.store import MonitorStore
+    from modelyard.monitoring.traffic import Absent
 
     for name in deployments:
-        MonitorStore(registry.database).change_settings(name, {"window": str(WINDOW_SECONDS)}, by="demo")
+        MonitorStore(registry.database).change_settings(name, {"window": str(WINDOW_SECONDS), "off": Absent.name}, by="demo")
 
 
 class Bell:

@@ -130,13 +130,11 @@ def walk(state: State, rows: Walk) -> State:
     moments, known, usable = rows.moments, rows.known, rows.answered()
     if not usable.any():
         return state
-    if not state.seconds:
-        state = msgspec.structs.replace(state, seconds=_window(moments[usable], rows.now))
-        if not state.seconds:
-            return state
-    seconds = state.seconds
-    last = state.record[-1].began if state.record else None
-    first = _start(int(moments[usable].min()), seconds) if last is None else last + seconds
+    if not (seconds := _chosen(state, moments[usable], rows.now)):
+        return state
+    state = msgspec.structs.replace(state, seconds=seconds)
+    last = state.record[-1] if state.record else None
+    first = _start(int(moments[usable].min()), seconds) if last is None else last.began + last.seconds
     steps = _Steps(rows, moments, known, usable)
     for began in range(first, rows.now - seconds + 1, seconds):
         state = steps.settled(state, began + seconds)
@@ -151,6 +149,14 @@ def _start(moment: int, seconds: int) -> int:
     '2013-02-25'
     """
     return (moment - _MONDAY) // seconds * seconds + _MONDAY
+
+
+def _chosen(state: State, moments: Array, now: int) -> int:
+    """The length of a window. Until there is an estimate it may become shorter: at first few may ask a new version."""
+    if any(entry.values for entry in state.record):
+        return state.seconds
+    found = _window(moments, now)
+    return min(found, state.seconds) if found and state.seconds else found or state.seconds
 
 
 def _window(moments: Array, now: int) -> int:

@@ -107,6 +107,19 @@ def test_what_comes_later_does_not_change_what_was_said(steady, at_once):
         }
 
 
+def test_windows_become_shorter_when_more_callers_come_before_the_first_estimate():
+    rows = table(np.random.default_rng(1), 84, labelled_after=100 * DAY)
+    day = (rows["event_time"].cast(pa.int64()).to_numpy() - FIRST) // DAY
+    chosen = (day >= 35) | (np.arange(len(day)) % 20 == 0)
+    some, later = (rows.filter(pa.array(chosen & (day < until))) for until in (35, 84))
+    few = walk(State(), Walk(judge(some, TASK), some, NAMES, FIRST + 35 * DAY))
+    many = walk(few, Walk(judge(later, TASK), later, NAMES, FIRST + 84 * DAY))
+    assert (few.seconds, many.seconds) == (28 * DAY, 7 * DAY)
+    entries = [(entry.began, entry.seconds) for entry in many.record]
+    assert [began + seconds for began, seconds in entries[:-1]] == [began for began, _ in entries[1:]]
+    assert sum(entry.rows for entry in many.record) == later.num_rows
+
+
 def changed(day):
     return ("concept", 1.5) if day >= 12 else ("steady", 0.0)
 
