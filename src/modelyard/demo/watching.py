@@ -102,8 +102,9 @@ def by_days(registry: Registry, deployments: tuple[str, ...]) -> None:
     from modelyard.monitoring.store import MonitorStore
     from modelyard.monitoring.traffic import Absent
 
+    chosen = {"window": str(WINDOW_SECONDS), "off": Absent.name}
     for name in deployments:
-        MonitorStore(registry.database).change_settings(name, {"window": str(WINDOW_SECONDS), "off": Absent.name}, by="demo")
+        MonitorStore(registry.database).change_settings(name, chosen, by="demo")
 
 
 class Bell:
