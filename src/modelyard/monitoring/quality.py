@@ -35,7 +35,7 @@ class StuckState(msgspec.Struct, frozen=True):
     """The one value that each column has had, since when, in how many rows; which columns varied within a window."""
 
     values: Mapping[str, tuple[str, datetime, int]] = {}
-    varied: frozenset[str] = frozenset()
+    varied: tuple[str, ...] = ()
 
 
 class Stuck:
@@ -71,7 +71,7 @@ class Stuck:
             values[name] = (value, since, rows + int(tally.counts.sum()))
             if name in varied and (snapshot.ended - since).total_seconds() >= DAY:
                 findings += _stuck(snapshot, name, *values[name])
-        return StuckState(values, frozenset(varied)), findings
+        return StuckState(values, tuple(sorted(varied))), findings
 
 
 def _only(slots: Slots, tally: Tally) -> str | None:
