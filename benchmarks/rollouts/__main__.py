@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -57,14 +58,14 @@ def _service(options: argparse.Namespace) -> bool:
 
 
 def _judgement(options: argparse.Namespace) -> None:
-    rows, wide = [], (10, 10, 6, 6, 7, 6, 8, 7, 12, 6, 8, 14, 6, 8)
+    rows, wide = [], (10, 10, 6, 6, 7, 6, 10, 7, 12, 6, 10, 14, 6, 10)
     if not options.json:
         print(f"{options.rollouts} rollouts each, looked at every 10 seconds; shares in per cent")
         print(" ".join(head.rjust(width) for head, width in zip(_HEAD + _PEERS, wide, strict=True)))
     for row in found(options.rollouts, (20, 1000) if options.quick else tuple(TRAFFIC)):
         rows.append(row)
         if not options.json:
-            print(" ".join(_shown(value).rjust(width) for value, width in zip(row.values(), wide, strict=True)))
+            print(" ".join(_shown(*cell).rjust(width) for cell, width in zip(row.items(), wide, strict=True)))
             sys.stdout.flush()
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -96,10 +97,11 @@ def found(rollouts: int, traffic: tuple[int, ...]) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value * 100:.1f}" if value <= 1.0 else f"{value:.0f} min"
-    return str(value)
+def _shown(name: str, value: Any) -> str:
+    """Times in minutes, which may be less than one; all other fractions in per cent."""
+    if name.endswith("minutes"):
+        return "-" if math.isnan(value) else f"{value:.1f} min"
+    return f"{value * 100:.1f}" if isinstance(value, float) else str(value)
 
 
 def _options() -> argparse.Namespace:
