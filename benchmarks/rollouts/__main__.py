@@ -2,7 +2,7 @@
 
     python -m benchmarks.rollouts [--only judgement|service] [--quick] [--rollouts 2000] [--changes 200] [--json]
 
-*Service*: 200 updates and rollbacks of every strategy under load, see `benchmarks.rollouts.service`; ten minutes, 24 of
+*Service*: 200 updates and rollbacks of every strategy under load, see `benchmarks.rollouts.service`; 24 of
 them with ``--quick``. Exit status 1 if a call failed, an answer was mixed, or the slowest hundredth of the calls took
 more than 1.5 times as long during an update as before.
 
