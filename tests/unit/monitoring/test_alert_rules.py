@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from modelyard.monitoring import detector as detecting
 from modelyard.monitoring.alerts import Alert, Look, Policy, State, rules
 from modelyard.monitoring.alerts.alert import Silence, What
+from modelyard.monitoring.alerts.content import alertmanager, document, text
+from modelyard.monitoring.alerts.outbox import Message
 from modelyard.monitoring.budget import Budget
 from modelyard.monitoring.calls import Calls
 from modelyard.monitoring.detector import Detector
@@ -327,3 +329,19 @@ def test_at_any_time_a_thing_is_in_one_open_alert_at_most(windows: list[set[str]
         going_on = [key for alert in known.values() if alert.open for key in (part.key for part in alert.parts)]
         assert len(going_on) == len(set(going_on))
         assert {subject for _, subject, _ in going_on} >= subjects
+
+
+def test_messages_tell_where_it_is_worst_and_every_time_that_it_was_bad() -> None:
+    spells = [
+        {"since": hour(at).isoformat(), "last": hour(at + 2).isoformat(), "said": f"accuracy: 0.{at}"} for at in (1, 40)
+    ]
+    details = {"spells": spells, "worst": [{"said": "shop = 'c': accuracy 0.61"}]}
+    bad = found("accuracy", "performance.accuracy", since=hour(40), details=details)
+    known, _ = story(look(43, bad, looked=("performance",)))
+    [alert] = known.values()
+    assert alert.since == hour(1)
+    said = text(Message(key="", what=What.FIRING, alert=alert, made=NOW))
+    assert "  from 2026-03-01 01:00 UTC to 2026-03-01 03:00 UTC: accuracy: 0.1" in said
+    assert "  worst in: shop = 'c': accuracy 0.61" in said
+    assert document(alert)["worst"] == ["shop = 'c': accuracy 0.61"]
+    assert alertmanager(alert, NOW)["annotations"]["worst"] == "shop = 'c': accuracy 0.61"

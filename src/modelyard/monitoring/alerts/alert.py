@@ -127,6 +127,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """It in one line: ``temp, where carrier = 'EV': 31% missing, 2% before``."""
+        if self.slice and self.said.startswith(self.subject) and f"where {self.slice}:" in self.said:
+            return self.said
         subject = "" if self.said.startswith(f"{self.subject}:") else self.subject
         where = ", where ".join(word for word in (subject, self.slice) if word)
         return f"{where}: {self.said}" if where else self.said

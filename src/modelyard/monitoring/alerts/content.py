@@ -16,6 +16,9 @@ from modelyard.monitoring.alerts.outbox import Message
 MOST_LINES = 10
 """So many parts are told; how many more there are is said."""
 
+MOST_SPELLS = 5
+"""So many times at which a part was bad are told, the latest."""
+
 LONGEST = 300
 """Letters of a line: names of columns and of newcomers are not ours."""
 
@@ -51,14 +54,36 @@ def _lines(message: Message) -> Iterator[str]:
     yield ""
     for part in alert.parts[:MOST_LINES]:
         yield clean(f"- {part.text} ({strength(part)})")
+        yield from (clean(f"  {said}") for said in spells(part)[-MOST_SPELLS:])
     if len(alert.parts) > MOST_LINES:
         yield f"- and {len(alert.parts) - MOST_LINES} more"
+    yield from (clean(f"  worst in: {said}") for said in worst(alert))
     name, shares = picture.shares(alert)
     if shares:
         before, after = picture.lines(shares)
         yield from ("", clean(f"{name}  before  {before}"), clean(f"{' ' * len(name)}  after   {after}"))
     if alert.open and alert.id:
         yield from ("", f'modelyard monitor ack {alert.id} --why "..."')
+
+
+def worst(alert: Alert) -> list[str]:
+    """The slices that the model does worst in, as the newest part that knows any tells them; a line each."""
+    knowing = [part for part in alert.parts if part.details.get("worst")]
+    if not knowing:
+        return []
+    newest = max(knowing, key=lambda part: part.last)
+    return [str(each["said"]) for each in newest.details["worst"]]
+
+
+def spells(part: Part) -> list[str]:
+    """Where it was bad several times within what was looked at in one go: each time in a line, oldest first."""
+    found = part.details.get("spells") or ()
+    return [
+        f"from {moment(datetime.fromisoformat(each['since']))} to {moment(datetime.fromisoformat(each['last']))}: "
+        f"{each['said']}"
+        for each in found
+        if each["since"] and each["last"]
+    ]
 
 
 def strength(part: Part) -> str:
@@ -111,6 +136,7 @@ def document(alert: Alert) -> dict[str, Any]:
         "times": alert.times,
         "sequence": alert.told.number if alert.told else 0,
         "loss": alert.loss,
+        "worst": worst(alert),
         "parts": [_part(part) for part in alert.parts],
         "acknowledged": alert.acknowledged,
         "resolved": alert.resolved,
@@ -173,6 +199,7 @@ def alertmanager(alert: Alert, now: datetime) -> dict[str, Any]:
             "summary": clean(alert.title),
             "description": "\n".join(clean(f"{part.text} ({strength(part)})") for part in alert.parts[:MOST_LINES]),
             **({"loss": clean(alert.loss)} if alert.loss else {}),
+            **({"worst": clean("; ".join(worst(alert)))} if worst(alert) else {}),
             "since": alert.since.astimezone(UTC).isoformat(),
         },
         "startsAt": min(alert.opened, now).astimezone(UTC).isoformat(),

@@ -165,7 +165,7 @@ def _opened(findings: Iterable[Finding], look: Look, now: datetime) -> Iterator[
         causes.setdefault(cause(found), []).append(found)
     for name, together in causes.items():
         parts = _ranked(_part(found, look) for found in together)
-        since = min(found.since or found.window or look.window for found in together)
+        since = min(_began(found, look) for found in together)
         yield Change(
             Alert(
                 deployment=look.deployment,
@@ -204,6 +204,15 @@ def _part(found: Finding, look: Look) -> Part:
         looked=look.window,
         delay=max(look.window - (found.since or look.window), timedelta(0)),
         details=found.details,
+    )
+
+
+def _began(found: Finding, look: Look) -> datetime:
+    """When it began; of several spells that are told as one, the first."""
+    spells = found.details.get("spells") or ()
+    return min(
+        (datetime.fromisoformat(each["since"]) for each in spells if each["since"]),
+        default=found.since or found.window or look.window,
     )
 
 

@@ -16,7 +16,9 @@ from modelyard.monitoring.findings import Finding
 from modelyard.monitoring.performance.baseline import LADDER, Baseline, Stream, baseline, severities, timely
 from modelyard.monitoring.performance.evidence import Gathered, gains, gathered_on, stretched
 from modelyard.monitoring.performance.judged import Judged, judge, strangers
+from modelyard.monitoring.performance.located import Spell, located
 from modelyard.monitoring.performance.metrics import METRICS
+from modelyard.monitoring.performance.spells import together
 from modelyard.monitoring.performance.streams import COVERAGE, as_metric, values
 from modelyard.monitoring.performance.task import Aim, Task
 from modelyard.monitoring.reference import Reference
@@ -42,6 +44,8 @@ class State(msgspec.Struct, frozen=True):
     worse: worsening.State = worsening.State()
     labelled: int = 0
     """How many of the rows that were taken in had a label in time."""
+    spell: Spell | None = None
+    """The last stretch in which one alarm followed the other."""
 
 
 class Performance:
@@ -72,7 +76,8 @@ class Performance:
             state = _begun(made, facts.settings)
         look = _Look(state, table, judged, facts, now)
         after, findings = look.taken()
-        return after, [*found, *findings]
+        findings, spell = located(findings, table, task, _inputs(facts, table.column_names), state.spell)
+        return msgspec.structs.replace(after, spell=spell), [*found, *findings]
 
     def judged(self, before: State, after: State) -> Sequence[str]:
         """All of it where rows with labels were taken in; of rows without any label only that they have none."""
@@ -167,13 +172,14 @@ class _Look:
         return State(self._made, self._until, tuple(gathered), worse, labelled), [*found, *findings]
 
     def _stream(self, stream: Stream, before: Gathered) -> tuple[Gathered, list[Finding]]:
-        """Evidence about one mean, step by step. An alarm makes it begin anew; of several the last is told."""
+        """Evidence about one mean, step by step. An alarm makes it begin anew; several are told as one."""
         told, steps = self._values(stream)
         gained = gains(told, steps, self._number, stream.limit, self._made.together)
         counts, sums = np.bincount(steps, minlength=self._number), np.bincount(steps, told, self._number)
         needed = self._facts.settings.needed / stream.weight
         usual = (stream.mean + stream.limit) / 2
-        after, at, alarm, found = before, 0, None, None
+        after, at, found = before, 0, None
+        alarms: list[Finding] = []
         while at < self._number:
             logs, reached, taken = gathered_on(after, gained[at:], self._made.step, needed)
             part = slice(at, at + taken)
@@ -185,8 +191,9 @@ class _Look:
             if reached >= needed * _TOLD and after.mean is not None:
                 found = self._finding(stream, after, reached * stream.weight, at - 1)
                 if found.alarm:
-                    alarm, after = found, Gathered()
-        return after, [each for each in (alarm or found,) if each is not None]
+                    alarms.append(found)
+                    after = Gathered()
+        return after, [each for each in (together(alarms) or found,) if each is not None]
 
     def _values(self, stream: Stream) -> tuple[Array, Array]:
         rows = np.ones(len(self._judged), dtype=bool) if stream.cut < 0 else self._codes[stream.cut] == stream.part
@@ -238,21 +245,24 @@ class _Look:
         if not sum(self._made.severities):
             return self._state.worse, []
         watch, state = _worsening(self._made, self._facts.settings), self._state.worse
-        told = np.flatnonzero(self._known)
+        labelled = np.flatnonzero(self._known)
         ladder = Ladder(self._made.rungs)
-        rung = np.searchsorted(np.array(ladder.rungs), severities(self._judged.take(told)), "right")
+        rung = np.searchsorted(np.array(ladder.rungs), severities(self._judged.take(labelled)), "right")
         width = len(ladder.rungs) + 1
-        counts = np.bincount(self._steps[told] * width + rung, minlength=self._number * width).reshape(-1, width)
-        alarm = verdict = None
+        counts = np.bincount(self._steps[labelled] * width + rung, minlength=self._number * width).reshape(-1, width)
+        alarms: list[Finding] = []
+        verdict = None
         for step, each in enumerate(counts):
             state, verdict = watch.step(state, each.astype(np.int64), self._made.step)
             if verdict.evidence >= 1:
                 found = self._severe(verdict, step)
                 if found.alarm:
-                    alarm, state = found, watch.start()
-        if alarm is None and verdict is not None and verdict.evidence >= _TOLD:
-            alarm = self._severe(verdict, self._number - 1)
-        return state, [] if alarm is None else [alarm]
+                    alarms.append(found)
+                    state = watch.start()
+        told = together(alarms)
+        if told is None and verdict is not None and verdict.evidence >= _TOLD:
+            told = self._severe(verdict, self._number - 1)
+        return state, [] if told is None else [told]
 
     def _severe(self, verdict: worsening.Verdict, step: int) -> Finding:
         """By accuracy of classes; of numbers by the share that is further off than half of them were at first."""

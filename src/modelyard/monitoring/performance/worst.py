@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
@@ -48,6 +49,8 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """Of all labelled rows."""
     worse: Measure
     measures: Mapping[str, Measure]
+    before: Measure | None = None
+    """What the metric was in it before the moment from which on slices were looked for, where there are enough rows."""
 
     @property
     def said(self) -> str:
@@ -76,8 +79,11 @@ def worst(
     level: float = LEVEL,
     least: int = LEAST_ROWS,
     seed: int = 0,
+    since: datetime | None = None,
 ) -> Found:
     """Slices by one column, or by two, in which the loss of `metric` is larger than elsewhere; the worst first.
+
+    With `since` they are looked for among rows from that moment on; what was before says what each was like then.
 
     Raises:
         InvalidRequest: the metric is not known, or no mean over rows (an area under a curve is none).
@@ -89,12 +95,23 @@ def worst(
     judged = judge(table, task)
     rows = np.flatnonzero(judged.labelled)
     rows = rows[np.isfinite(row_losses(judged.take(rows), name))]
+    rows, earlier = _parted(judged, rows, since)
     to_judge = np.random.default_rng(seed).random(len(rows)) < 0.5
     search = _Search(table, rows[~to_judge], row_losses(judged.take(rows[~to_judge]), name), columns, least)
     candidates = search.best(most)
-    slices = _judged(table, judged, rows[to_judge], candidates, name, level, least)
+    confirmed = _judged(table, judged, rows[to_judge], candidates, name, level, least)
+    before = (table.take(earlier), judged.take(earlier))
+    slices = [_with_past(made, each, before, name, level, least) for each, made in confirmed]
     ordered = tuple(sorted(slices, key=lambda each: -(each.worse.value or 0.0)))
     return Found(metric=name, level=level, rows=len(rows), tried=search.tried, judged=len(candidates), slices=ordered)
+
+
+def _parted(judged: Judged, rows: Array, since: datetime | None) -> tuple[Array, Array]:
+    """The rows from that moment on, and those before it; all and none where there is no such moment."""
+    if since is None:
+        return rows, rows[:0]
+    later = judged.moments[rows] >= np.datetime64(since.astimezone(UTC).replace(tzinfo=None), "us")
+    return rows[later], rows[~later]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +206,7 @@ def _judged(
     name: str,
     level: float,
     least: int,
-) -> Iterator[Slice]:
+) -> Iterator[tuple[_Candidate, Slice]]:
     """Those of the candidates that are worse on these rows too."""
     part, known = table.take(rows), judged.take(rows)
     loss = row_losses(known, name)
@@ -201,13 +218,26 @@ def _judged(
             continue
         worse = _difference(loss[inside], loss[~inside], 1 - (1 - level) / len(candidates))
         if (worse.low or 0.0) > 0:
-            yield Slice(
-                conditions=each.conditions,
-                rows=many,
-                share=many / len(rows),
-                worse=worse,
-                measures=measured(known.take(inside), names, level),
+            yield (
+                each,
+                Slice(
+                    conditions=each.conditions,
+                    rows=many,
+                    share=many / len(rows),
+                    worse=worse,
+                    measures=measured(known.take(inside), names, level),
+                ),
             )
+
+
+def _with_past(
+    made: Slice, of: _Candidate, before: tuple[pa.Table, Judged], name: str, level: float, least: int
+) -> Slice:
+    table, judged = before
+    inside = of.rows(table)
+    if int(inside.sum()) < least:
+        return made
+    return msgspec.structs.replace(made, before=measured(judged.take(inside), [name], level)[name])
 
 
 def _difference(one: Array, other: Array, level: float) -> Measure:

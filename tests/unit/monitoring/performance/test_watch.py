@@ -206,5 +206,31 @@ def test_what_was_bad_and_is_over_is_told_though_it_is_looked_only_once() -> Non
     _, found = looked(stream(np.random.default_rng(6), 720, 2400, for_a_day), 720, Settings(), every=720)
     told = [each for _, each in alarms(found) if each.watch == "performance.errors"]
     assert len(told) == 1
+    assert "spells" not in told[0].details
     assert told[0].window is not None
     assert 300 <= (told[0].window - START).total_seconds() / 3600 <= 330
+
+
+def test_every_time_that_it_was_bad_is_told_though_it_is_looked_only_once() -> None:
+    def twice(_: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.where(((hour >= 300) & (hour < 330)) | ((hour >= 600) & (hour < 630)), 0.8, 0.0)
+
+    _, found = looked(stream(np.random.default_rng(6), 720, 2400, twice), 720, Settings(), every=720)
+    [told] = [each for _, each in alarms(found) if each.watch == "performance.errors"]
+    began = [datetime.fromisoformat(each["since"]) for each in told.details["spells"]]
+    assert [round((each - START).total_seconds() / 3600 / 300) for each in began] == [1, 2]
+
+
+def test_an_alarm_tells_the_slices_that_the_model_does_worst_in_and_how_it_was_there_before() -> None:
+    def one_corner(columns: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.where((hour >= 300) & (columns["shop"] == "c") & (columns["size"] > 0), 1.0, 0.0)
+
+    _, found = looked(stream(np.random.default_rng(7), 480, 4800, one_corner), 480, Settings(), every=60)
+    told = [each for _, each in alarms(found) if "worst" in each.details]
+    assert len({hour for hour, _ in alarms(found)}) == len(told), "one finding of each look tells it"
+    first = told[-1].details["worst"][0]
+    assert "shop = 'c'" in first["slice"]
+    assert "size" in first["slice"]
+    assert first["value"] < 0.65
+    assert first["before"] == pytest.approx(0.8, abs=0.05)
+    assert first["said"].endswith("before")
