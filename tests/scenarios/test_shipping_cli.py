@@ -78,3 +78,12 @@ def test_two_homes_share_tables_in_an_object_store(
     assert run(homes[1], monkeypatch, "query", COUNT) == [{"n": 4, "m": 4, "labelled": 4}]
     assert {one["joined"] for one in run(homes[1], monkeypatch, "compact")} == {4}
     assert run(homes[1], monkeypatch, "query", COUNT) == [{"n": 4, "m": 4, "labelled": 4}]
+    run(homes[0], monkeypatch, "keep", "other/one", "--days", "9")
+    both = {"other/one": {"share": 1.0, "days": 9}, "delay": {"share": 0.0}}
+    assert run(homes[1], monkeypatch, "keep", "delay", "--share", "0") == both
+    assert run(homes[0], monkeypatch, "keep") == both
+    served(homes[0], "left out")
+    run(homes[0], monkeypatch, "ship")
+    dropped = "SELECT reason, number FROM predictions_dropped"
+    # What waited is left out as well: the rule holds for what is shipped from then on.
+    assert run(homes[1], monkeypatch, "query", dropped) == [{"reason": "not in the sample", "number": 2}]

@@ -89,7 +89,7 @@ def keep(
     """Say what of a deployment's calls is kept, from now on: all of them for ever, if nothing is said.
 
     What is left out is counted: table predictions_dropped of `modelyard records query`. Naming a deployment replaces
-    its rule; without options all is kept again.
+    its rule; without options all is kept again. Homes that share tables (MODELYARD_RECORDS_URL) share the rules.
 
     Example: modelyard records keep flights-delay --days 90 --share 0.1
     """

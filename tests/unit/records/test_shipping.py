@@ -11,9 +11,10 @@ import duckdb
 import pytest
 from deltalake import DeltaTable
 
+from modelyard.errors import DataDamaged
 from modelyard.records import reading, segments, shipping
 from modelyard.records.delta import TablesRoot
-from modelyard.records.keeping import Rule, set_rule
+from modelyard.records.keeping import Rule, rules, set_rule
 from modelyard.records.log import LabelLog, PredictionLog, read, read_labels
 from modelyard.records.query import RecordDatabase, query
 from modelyard.records.shipping import Shipment, record_shipments, remove_shipped, ship
@@ -206,6 +207,25 @@ def test_a_share_is_kept_and_the_rest_is_counted(tmp_path: Path) -> None:
     assert ids(tmp_path) == before
     assert dropped(tmp_path) == [("delay", "body too large", 1), ("delay", "not in the sample", 401 - len(before))]
     assert {one.prediction_id: one.request == b"" for one in read(tmp_path)}["long"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "address"])
+def test_rules_lie_beside_tables_that_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    tables = tmp_path / "tables"
+    monkeypatch.setenv("MODELYARD_RECORDS_URL", tables.as_uri() if kind == "address" else str(tables))
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    (one / "keeping.json").write_bytes(b'{"delay": {"days": 3}, "old": {"days": 4}}')
+    assert rules(other) == {}
+    set_rule(other, "delay", Rule(share=0.5))
+    set_rule(one, "../x", Rule(days=1))
+    assert rules(other) == {"delay": Rule(share=0.5), "../x": Rule(days=1)}
+    assert rules(one) == {**rules(other), "old": Rule(days=4)}
+    assert sorted(path.name for path in (tables / "keeping").iterdir()) == ["..%2Fx.json", "delay.json"]
+    (tables / "keeping" / "delay.json").write_text("{")
+    set_rule(one, "new", Rule())
+    with pytest.raises(DataDamaged, match=r"keeping/delay\.json cannot be read"):
+        rules(one)
 
 
 def test_what_was_kept_long_enough_is_removed_and_counted_once(tmp_path: Path) -> None:
