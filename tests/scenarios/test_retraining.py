@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -217,6 +218,27 @@ def test_a_killed_retraining_takes_its_program_along_and_the_next_may_begin(plac
     lost = command(home, "show", "live")
     assert (lost["state"], "died while it was training" in lost["reason"]) == ("lost", True)
     assert changed(home, project, PLAN.replace("least = 200", "least = 50000")).state == "failed"
+
+
+@pytest.mark.parametrize("how", ["modelyard.cli.app", "modelyard.retraining"])
+def test_a_retraining_that_is_told_to_end_says_so_and_ends_its_program(place: tuple[Home, Path], how: str) -> None:
+    home, project = place
+    make_project(project, PLAN.replace('parquet"]', 'parquet", "--ballast"]'))
+    words = ["--project", str(project), "live"]
+    if how.endswith("app"):
+        words = ["retrain", "run", *words]
+    else:
+        words = ["--home", str(home.path), "--trigger", "schedule", *words]
+    environ = os.environ | {"MODELYARD_HOME": str(home.path)}
+    process = subprocess.Popen([sys.executable, "-m", how, *words], env=environ)
+    try:
+        program = eventually(lambda: training_of(home))
+    finally:
+        process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    eventually(lambda: is_gone(program))
+    stopped = command(home, "show", "live")
+    assert (stopped["state"], stopped["reason"]) == ("stopped", "it was stopped while it was training")
 
 
 def training_of(home: Home) -> int | None:

@@ -66,8 +66,9 @@ def run(
     from rich.markup import escape
 
     from modelyard.retraining import retrain as carry_out
+    from modelyard.retraining.stopping import stopped_in_order
 
-    with reported_errors(as_json), err.status("beginning", spinner="line") as status:
+    with reported_errors(as_json), stopped_in_order(), err.status("beginning", spinner="line") as status:
         report = carry_out(None, deployment, why, project=project, tell=lambda words: status.update(escape(words)))
     emit(report, as_json, lambda: _print(report))
     if report.state != "accepted":

@@ -94,9 +94,14 @@ def decisions(
     replay: Annotated[
         bool, typer.Option("--replay", help="Decide again on what was stored with each; exit status 1 if one differs.")
     ] = False,
+    most: Annotated[
+        int | None, typer.Option("--limit", min=1, help="So many at most, the newest; all if not said.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What was decided about the last canary of a deployment, each with the numbers that it rested on.
+
+    Example: modelyard rollout decisions flights-delay --limit 20
 
     Example: modelyard rollout decisions flights-delay --replay
     """
@@ -104,7 +109,7 @@ def decisions(
     from modelyard.registry import Registry
 
     with reported_errors(as_json), Registry.open() as registry:
-        stored = steering.decided(registry, rollouts.shown(registry, deployment))
+        stored = steering.decided(registry, rollouts.shown(registry, deployment), most)
     again = [one.replayed() for one in stored] if replay else []
     other = [one for one, now in zip(stored, again, strict=False) if now != one.decision]
     document = {

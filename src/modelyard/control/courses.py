@@ -87,11 +87,11 @@ def note(connection: Connection, rollout: int, at: datetime, snapshot: Snapshot,
     connection.execute(insert(rollout_decisions).values(**values))
 
 
-def decisions(connection: Connection, rollout: int) -> tuple[Stored, ...]:
-    """All that was decided about a rollout, oldest first."""
+def decisions(connection: Connection, rollout: int, most: int | None = None) -> tuple[Stored, ...]:
+    """What was decided about a rollout, oldest first: all, or so many of the newest."""
     table = rollout_decisions.c
-    asked = select(rollout_decisions).where(table.rollout == rollout).order_by(table.id)
-    return tuple(map(_stored, connection.execute(asked)))
+    asked = select(rollout_decisions).where(table.rollout == rollout).order_by(table.id.desc()).limit(most)
+    return tuple(map(_stored, connection.execute(asked)))[::-1]
 
 
 def _stored(row: Row[Any]) -> Stored:

@@ -30,7 +30,7 @@ from modelyard.rollout import course as courses_of
 from modelyard.rollout import evidence as evidences
 from modelyard.rollout.course import Course
 from modelyard.rollout.decision import Decision, Measured, Snapshot, Verdict, decide
-from modelyard.rollout.gathering import Subject
+from modelyard.rollout.subject import Subject
 from modelyard.rollout.telling import Told, told
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class Driver:
     _subjects: dict[int, Subject] = field(default_factory=dict)
     _stored: dict[int, datetime] = field(default_factory=dict)
     _following: Following | None = None
+
+    def prepare(self) -> None:
+        """Load what a look needs, so that the first look at a rollout does not wait for it."""
+        from modelyard.monitoring.performance import task  # noqa: F401 - loaded for those who need it later
+        from modelyard.rollout import following  # noqa: F401 - likewise
 
     def close(self) -> None:
         """Let go of the records."""
@@ -259,6 +264,7 @@ class Driving:
         self._thread.join()
 
     def _run(self) -> None:
+        self._driver.prepare()
         pause = LOOK_SECONDS
         while not self._over.wait(pause):
             began = time.monotonic()

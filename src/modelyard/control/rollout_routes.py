@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.control import rehearsing, rollouts, steering
@@ -68,9 +68,9 @@ def _add_looks(app: FastAPI, registry: Registry, to_json: Callable[[Any], Respon
         return to_json({"rehearsals": rehearsing.rehearsed(registry, name)})
 
     @app.get("/deployments/{name}/rollout/decisions")
-    def list_decisions(name: str) -> Response:
-        """What was decided about the last canary of a deployment, oldest first, each with what it rested on."""
-        return to_json({"decisions": steering.decided(registry, rollouts.shown(registry, name))})
+    def list_decisions(name: str, most: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Response:
+        """What was decided last about the newest canary of a deployment, oldest first, each with what it rested on."""
+        return to_json({"decisions": steering.decided(registry, rollouts.shown(registry, name), most)})
 
 
 def _add_ends(app: FastAPI, registry: Registry, to_json: Callable[[Any], Response]) -> None:

@@ -23,8 +23,8 @@ from modelyard.registry import Registry
 from modelyard.registry.registry import Which
 from modelyard.registry.tables import rollout_changes, rollouts
 from modelyard.rollout import course
-from modelyard.rollout.measuring import Period
 from modelyard.rollout.policy import Policy, check
+from modelyard.rollout.subject import Period
 
 Strategy: TypeAlias = Literal["ab", "blue-green", "shadow", "canary"]
 Kind: TypeAlias = Strategy | Literal["rehearsal"]

@@ -110,10 +110,10 @@ def standing_of(registry: Registry, rollout: Rollout) -> Standing | None:
         return courses.read(connection, rollout.id)
 
 
-def decided(registry: Registry, rollout: Rollout) -> tuple[Stored, ...]:
-    """What was decided about a canary, oldest first, each with what it rested on."""
+def decided(registry: Registry, rollout: Rollout, most: int | None = None) -> tuple[Stored, ...]:
+    """What was decided about a canary (all, or so many of the newest), oldest first, each with what it rested on."""
     with registry.database.read() as connection:
-        return courses.decisions(connection, rollout.id)
+        return courses.decisions(connection, rollout.id, most)
 
 
 def _standing(connection: Connection, rollout: Rollout) -> Standing:

@@ -1,4 +1,4 @@
-"""One retraining that began by itself, in its own process: ``python -m modelyard.retraining --home DIR … NAME``."""
+"""One retraining, begun by itself or over HTTP, in its own process: ``python -m modelyard.retraining … NAME``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import get_args
 
 from modelyard.errors import ModelyardError
 from modelyard.retraining import retrain
+from modelyard.retraining.report import Trigger
+from modelyard.retraining.stopping import stopped_in_order
 from modelyard.runs.limits import die_with_parent
 
 NICENESS = 10
@@ -23,34 +25,31 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m modelyard.retraining", description="Trains one model again.")
     parser.add_argument("--home", type=Path, default=None)
     parser.add_argument("--project", type=Path, default=None)
-    parser.add_argument("--trigger", choices=("alert", "schedule", "labels"), required=True)
+    parser.add_argument("--trigger", choices=get_args(Trigger), required=True)
     parser.add_argument("--why", default="")
+    parser.add_argument("--by", default="", help="who asked for it")
     parser.add_argument("--alerts", default="", help="their numbers, with commas between")
     parser.add_argument("deployment")
     return parser.parse_args()
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def main() -> int:
     """Train again; the report says what came of it."""
     options = parse()
     die_with_parent(os.getppid(), signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _stop)
     with suppress(OSError):
         os.nice(NICENESS)
     try:
-        report = retrain(
-            options.home,
-            options.deployment,
-            options.why,
-            project=options.project,
-            trigger=options.trigger,
-            alerts=[int(number) for number in options.alerts.split(",") if number],
-            by="",
-        )
+        with stopped_in_order():
+            report = retrain(
+                options.home,
+                options.deployment,
+                options.why,
+                project=options.project,
+                trigger=options.trigger,
+                alerts=[int(number) for number in options.alerts.split(",") if number],
+                by=options.by,
+            )
     except ModelyardError as error:
         sys.stderr.write(f"retraining: {options.deployment}: {error}\n")
         return 2

@@ -146,8 +146,11 @@ class _Retraining:
             self._end("declined", str(declined))
         except (ModelyardError, OSError) as error:
             self._end("failed", f"{self.report.stage}: {error}")
+        except (KeyboardInterrupt, SystemExit):
+            self._end("stopped", f"it was stopped while it was {self.report.stage}")
+            raise
         except BaseException as error:
-            self._end("failed", f"it was stopped while it was {self.report.stage} ({type(error).__name__})")
+            self._end("failed", f"it was ended while it was {self.report.stage} ({type(error).__name__})")
             raise
         return self.report
 

@@ -13,7 +13,7 @@ from modelyard.retraining.report import Compared, Evaluation, Report, Slice
 from modelyard.retraining.watched import folder
 
 _STYLE = """
-.accepted { color: #2b8a3e } .declined, .failed, .lost { color: #c92a2a } .state { font-weight: 600 }
+.accepted { color: #2b8a3e } .declined, .failed, .stopped, .lost { color: #c92a2a } .state { font-weight: 600 }
 .zero { stroke: var(--line); stroke-width: 1.5 } .whisker { stroke: var(--before); stroke-width: 2 }
 .whisker.worse { stroke: #c92a2a } .whisker.better { stroke: #2b8a3e } .dot { fill: currentColor }
 svg.forest { max-width: 46rem } svg.forest text { font-size: 11px }

@@ -11,9 +11,10 @@ from modelyard.monitoring.performance.intervals import Measure
 
 Trigger: TypeAlias = Literal["hand", "alert", "schedule", "labels"]
 
-State: TypeAlias = Literal["running", "accepted", "declined", "failed", "lost"]
+State: TypeAlias = Literal["running", "accepted", "declined", "failed", "stopped", "lost"]
 """``accepted``: the challenger passed the gates; ``declined``: it did not; ``failed``: there is no challenger, or it
-could not be judged; ``lost``: the process that was at it died."""
+could not be judged; ``stopped``: somebody ended it, or `modelyard up` that had begun it; ``lost``: the process that was
+at it died."""
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ import msgspec
 
 from modelyard.rollout.decision import Decision, Measured, Snapshot
 from modelyard.rollout.evidence import Evidence, start
-from modelyard.rollout.gathering import LAG, LONGEST
 from modelyard.rollout.policy import Policy
+from modelyard.rollout.subject import LAG, LONGEST
 
 GAP_SECONDS = 60.0
 """At most so much of the time between two looks counts as time of a step: who did not look does not know better."""

@@ -17,9 +17,10 @@ import msgspec
 from modelyard.records.recent import RecentRecords
 from modelyard.rollout import evidence as evidences
 from modelyard.rollout.evidence import Evidence
-from modelyard.rollout.gathering import Subject, gather_calls, gather_labels, joined
+from modelyard.rollout.gathering import gather_calls, gather_labels, joined
 from modelyard.rollout.outside import Outside
 from modelyard.rollout.policy import Policy
+from modelyard.rollout.subject import Subject
 
 PART = 0.1
 """At most about this part of the time is spent on looking for the calls of labels."""

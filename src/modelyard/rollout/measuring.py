@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -13,21 +12,13 @@ import msgspec
 from modelyard.records.recent import RecentRecords
 from modelyard.rollout import evidence
 from modelyard.rollout.evidence import Evidence
-from modelyard.rollout.gathering import LONGEST, Subject, gather
+from modelyard.rollout.gathering import gather
 from modelyard.rollout.policy import Policy, Rule, Step
+from modelyard.rollout.subject import LONGEST, Period, Subject
 from modelyard.rollout.telling import Told, told
 
 _PARTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.75, 1.0)
 """Records are taken in these parts of each period, so that what is expected of a part follows from those before it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A stretch of time in which the candidate had one share; both moments in UTC."""
-
-    began: datetime
-    ended: datetime
-    share: float
 
 
 def come_to(records: str | Path, subject: Subject, periods: Sequence[Period], objective_ms: float) -> tuple[Told, ...]:

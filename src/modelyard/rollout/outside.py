@@ -19,8 +19,8 @@ import msgspec
 from modelyard.domain.names import Ref
 from modelyard.errors import ModelyardError
 from modelyard.rollout.batches import Batch, Divided
-from modelyard.rollout.gathering import Subject
 from modelyard.rollout.policy import Policy, Rule
+from modelyard.rollout.subject import Subject
 
 if TYPE_CHECKING:
     import httpx

@@ -9,8 +9,8 @@ import msgspec
 from modelyard.rollout import course
 from modelyard.rollout.course import Course
 from modelyard.rollout.decision import Decision
-from modelyard.rollout.gathering import LAG, LONGEST
 from modelyard.rollout.policy import Policy, Step
+from modelyard.rollout.subject import LAG, LONGEST
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = Policy(steps=(Step(0.1, 10, 60), Step(0.5, 10, 60), Step(1.0, 10, 60)))

@@ -14,8 +14,8 @@ from modelyard.rollout import following
 from modelyard.rollout.batches import Divided
 from modelyard.rollout.evidence import Evidence, start
 from modelyard.rollout.following import Following
-from modelyard.rollout.gathering import Subject
 from modelyard.rollout.policy import Policy, Rule, Step
+from modelyard.rollout.subject import Subject
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 TASK = Task(aim=Aim.BINARY, answer="predict", classes=(0, 1))

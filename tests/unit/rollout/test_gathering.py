@@ -19,8 +19,9 @@ from modelyard.records.recent import RecentRecords
 from modelyard.records.shipping import record_shipments, ship
 from modelyard.rollout.answers import unusable
 from modelyard.rollout.batches import Batch, Divided
-from modelyard.rollout.gathering import Subject, gather
+from modelyard.rollout.gathering import gather
 from modelyard.rollout.policy import Policy, Rule
+from modelyard.rollout.subject import Subject
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 TASK = Task(aim=Aim.BINARY, answer="predict", classes=(0, 1))
@@ -180,6 +181,28 @@ def test_labels_by_key_find_their_rows(written: Written) -> None:
     written.labels.append(Label("", 1, nanoseconds(11), "", "live", '{"x":"0"}', known_ns=5))
     written.labels.append(Label("", 1, nanoseconds(11), "", "other", '{"x":"1"}'))
     assert written.look(10, 20).divided["wrong"] == Divided(0.5, 0.0, 1.0, 0.0)
+
+
+def test_a_row_that_is_labelled_by_id_and_by_key_counts_once(written: Written) -> None:
+    """In one look or in two, whichever comes first; a row without the key's column is found by its id as ever."""
+    written.log.append_all([record(name, 1, 2, [1, 0]) for name in "abcd"] + [record("e", 1, 1, [1])])
+    by_key = '{"x":"0"}'
+    written.labels.append(Label("a-0", 1, nanoseconds(11)))
+    written.labels.append(Label("b-0", 0, nanoseconds(12)))
+    written.labels.append(Label("", 0, nanoseconds(12), "", "live", by_key))
+    # Of a and b counts what was said by id; c and d are named by the key, as is e.
+    assert written.look(10, 20).divided["wrong"] == Divided(1.0, 1.0, 2.0, 1.5)
+    written.labels.append(Label("c-0", 1, nanoseconds(21)))
+    written.labels.append(Label("c-1", 1, nanoseconds(21)))
+    written.labels.append(Label("", 1, nanoseconds(22), "", "live", '{"x":"1"}'))
+    # Both rows of c by id, of which the first was labelled before; the others' second rows by a key.
+    assert written.look(20, 30).divided["wrong"] == Divided(0.0, 0.0, 2.0, 2.0)
+    written.labels.append(Label("a-0", 0, nanoseconds(31)))
+    written.labels.append(Label("d-0", 0, nanoseconds(31)))
+    written.labels.append(Label("", 1, nanoseconds(31), "", "live", '{"other":"1"}'))
+    assert "wrong" not in written.look(30, 40).divided
+    written.labels.append(Label("", 1, nanoseconds(41), "", "live", '{"x":"7"}'))
+    assert "wrong" not in written.look(40, 50).divided
 
 
 def test_a_shadow_is_compared_on_the_same_rows(written: Written) -> None:

@@ -11,8 +11,8 @@ import pytest
 from modelyard.domain.records import Label, PredictionRecord
 from modelyard.monitoring.performance.task import Aim, Task
 from modelyard.records.log import LabelLog, PredictionLog
-from modelyard.rollout.gathering import Subject
 from modelyard.rollout.measuring import Period, come_to
+from modelyard.rollout.subject import Subject
 from modelyard.rollout.telling import Told
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)

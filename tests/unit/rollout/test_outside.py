@@ -17,9 +17,9 @@ import pytest
 from modelyard.errors import InvalidRequest
 from modelyard.rollout import policy as policies
 from modelyard.rollout.batches import Batch, Divided
-from modelyard.rollout.gathering import Subject
 from modelyard.rollout.outside import Outside
 from modelyard.rollout.policy import Policy, Rule, Step
+from modelyard.rollout.subject import Subject
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 SUBJECT = Subject(deployment="live", baseline="toy@1", candidate="toy@2", began=BEGAN)
