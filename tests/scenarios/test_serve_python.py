@@ -20,8 +20,10 @@ from modelyard.bundle.layout import Bundle
 from modelyard.bundle.pack import build_bundle
 from modelyard.domain.desired import Deployment, DesiredState
 from modelyard.errors import ModelFailed, RowsRefused, RuntimeLost
+from modelyard.records.log import read
 from serving_process import ControlPlane, ServingProcess, serving, until
 
+ROW = {"x0": 1.0, "x1": 0.5, "x2": -1, "carrier": "UA"}
 TABLE = pd.DataFrame({"x": [1.0, -2.5, 3.0]}, index=["a", "b", "c"])
 
 
@@ -91,8 +93,7 @@ def test_a_killed_process_is_noticed_and_replaced_while_the_other_model_answers(
     os.kill(before, signal.SIGKILL)
     noticed = until(lambda: server.get("/v2/models/moody/ready"), "an answer")
     assert noticed.status in (200, 503)
-    row = {"x0": 1.0, "x1": 0.5, "x2": -1, "carrier": "UA"}
-    assert server.post("/predict/toy", {"rows": [row]}).status == 200
+    assert server.post("/predict/toy", {"rows": [ROW]}).status == 200
     until(lambda: host(server) != before and server.get("/v2/health/ready").status == 200, "another process")
 
 
@@ -129,6 +130,17 @@ def test_what_the_metrics_tell_of_it_adds_up(server: ServingProcess) -> None:
     assert more("requests_total") == 80
     assert told(server)["modelyard_requests_in_flight", ""] == 0
     assert told(server)["modelyard_version_memory_bytes", ""] > 10_000_000
+
+
+def test_its_memory_is_recorded_with_a_call_now_and_then_and_a_compiled_one_has_none(server: ServingProcess) -> None:
+    for _ in range(3):
+        for name in ("moody", "toy"):
+            assert server.post(f"/predict/{name}", {"rows": [{"x": 1.0} if name == "moody" else ROW]}).status == 200
+    found = [(record.deployment, record.memory_bytes) for record in read(server.log.parent / "home" / "records")]
+    held = [held for name, held in found if name == "moody" and held]
+    assert 0 < len(held) < sum(name == "moody" for name, _ in found)
+    assert min(held) > 10_000_000
+    assert {held for name, held in found if name == "toy"} == {0}
 
 
 def test_the_model_s_process_ends_with_the_server(moody: Bundle, tmp_path: Path) -> None:

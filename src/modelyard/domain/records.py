@@ -27,7 +27,8 @@ class PredictionRecord(msgspec.Struct, frozen=True):
     `latency_ns` the time from there to the finished answer. `event_ns` is the moment that the rows are about, likewise,
     or 0 where the caller did not say, and then it is `received_ns`. `version` is 0 and `digest` empty when no version
     was reached. The bodies are kept without compression; `content_type` and `response_type` say what they are, for one
-    with binary tensors ``application/octet-stream; json=N`` with the length of its JSON part.
+    with binary tensors ``application/octet-stream; json=N`` with the length of its JSON part. `memory_bytes` is the
+    resident memory of the model's own process, told with a call now and then; 0: not with this one, or it has none.
     """
 
     prediction_id: str
@@ -48,6 +49,7 @@ class PredictionRecord(msgspec.Struct, frozen=True):
     content_type: str = "application/json"
     response_type: str = "application/json"
     event_ns: int = 0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,7 @@ def _calls(records: Sequence[PredictionRecord]) -> Calls:
         late=sum(record.received_ns - event_ns(record) > LATE_NS for record in records),
         largest_call=max((record.rows for record in answered), default=0),
         request_bytes=sum(len(record.request) for record in records),
+        memory=max((record.memory_bytes for record in records), default=0) or None,
     )
 
 

@@ -603,6 +603,7 @@ def _record(call: _Call, reply: Reply, total_ns: int, error: str | None, written
         _type_of(incoming.media),
         _type_of_answer(written),
         incoming.event_ns,
+        served.memory_to_tell() if served else 0,
     )
 
 

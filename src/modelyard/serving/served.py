@@ -20,7 +20,7 @@ from modelyard.domain.schema import Schema
 from modelyard.protocol.table import TableReader
 from modelyard.runtime.interface import Runtime
 from modelyard.serving.costs import CostModel
-from modelyard.serving.keeper import KeptRuntime
+from modelyard.serving.keeper import KeptRuntime, resident_bytes
 from modelyard.serving.lanes import BatchLane, Lane
 from modelyard.serving.meters import Meter
 from modelyard.serving.status import VersionStatus
@@ -32,6 +32,9 @@ Result = TypeVar("Result")
 
 OBJECTIVE_MS = 1000.0
 """Within how many milliseconds calls are to be answered where nobody says otherwise."""
+
+MEMORY_SECONDS = 10.0
+"""Not more often than so is it looked at how much memory the process of a model holds, to be recorded with a call."""
 
 THREADS = 4
 """Threads a version computes in; more calls than that wait their turn."""
@@ -117,6 +120,7 @@ class ServedVersion:
     """What this process grew by as it was opened; None where the model has a process of its own."""
     lane: Lane | None = None
     _bytes_a_row: float = 0.0
+    _memory_told: float = -MEMORY_SECONDS
     _loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -160,6 +164,14 @@ class ServedVersion:
     async def aside(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do `work` in one of this version's threads, while the event loop goes on."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
+
+    def memory_to_tell(self) -> int:
+        """How many bytes the model's own process holds, now and then; 0 in between, and where it has none."""
+        now = time.monotonic()
+        if not isinstance(self.runtime, KeptRuntime) or now - self._memory_told < MEMORY_SECONDS:
+            return 0
+        self._memory_told, pid = now, self.runtime.pid
+        return 0 if pid is None else resident_bytes(pid)
 
     def trouble(self) -> str:
         """Why it does not answer now; empty when it does."""

@@ -152,3 +152,11 @@ def test_repeated_rows_show() -> None:
     frame = _frame(np.random.default_rng(5), 50)
     once, twice = _count([_record(frame, 1)]), _count([_record(frame, 1), _record(frame, 2, "oip")])
     assert [part.calls.repeated.share for part in (*once.values(), *twice.values())] == [0.0, 0.5]
+
+
+def test_the_most_memory_of_a_window_counts_and_what_was_not_looked_at_is_not_known() -> None:
+    frame = _frame(np.random.default_rng(2), 4)
+    told = [
+        _record(frame, at, received=at * HOUR // 2, memory_bytes=held) for at, held in enumerate((5, 0, 0, 0, 9, 3))
+    ]
+    assert [part.calls.memory for part in _count(told).values()] == [5, None, 9]
