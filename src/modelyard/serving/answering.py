@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
@@ -41,6 +41,7 @@ from modelyard.serving.meters import Meters, reason_of
 from modelyard.serving.onrequest import Loading
 from modelyard.serving.plane import DataPlane, NotLoaded
 from modelyard.serving.served import ServedVersion, no_rows
+from modelyard.serving.shadows import Shadows
 from modelyard.serving.tracing import TraceFacts, Tracer
 
 LONG_BODY_BYTES, LONG_ROWS = 256 * 1024, 2000
@@ -52,9 +53,6 @@ SLICE_NS = 2_000_000
 QUANTUM_NS = 500_000
 """What a deployment may take of the pump before the next one has its turn."""
 
-_SHADOW_SECONDS = 0.005
-"""Where calls that wait take this long already, a candidate is not asked for what nobody will see."""
-
 _TELL_SECONDS = 1.0
 """The least time between two lines of the log about calls that could not be recorded."""
 
@@ -63,10 +61,14 @@ _log = logging.getLogger("modelyard.serving")
 
 @dataclass(slots=True, eq=False)
 class _Call(Ticket):
-    """One call, as far as it has come. Times are of ``time.perf_counter_ns()``."""
+    """One call, as far as it has come. Times are of ``time.perf_counter_ns()``.
+
+    A `copy` is for a candidate in the shadow: nobody waits for it.
+    """
 
     incoming: Incoming
     done: Done
+    copy: bool = False
     served: ServedVersion | None = None
     call: Call | None = None
     job: Job | None = None
@@ -152,7 +154,8 @@ class Answering:
         self._writer = ThreadPoolExecutor(1, "records") if durable else None
         self._under_way: set[asyncio.Task[None]] = set()
         self._loading = Loading(plane, self._bounds.bytes, self._enter, self._fail, self._gone)
-        self.in_flight = self.recorded = self.unrecorded = self.unshadowed = 0
+        self._shadows = Shadows()
+        self.in_flight = self.recorded = self.unrecorded = 0
         self._unkept_told = -_TELL_SECONDS
 
     @property
@@ -261,6 +264,7 @@ class Answering:
                 line.waiting, line.credit_ns = False, 0
         if not self._turns:
             self._expected = 0.0
+            self._begin_copies()
         self._awake = False
         if self._turns:
             self._wake()
@@ -458,27 +462,37 @@ class Answering:
         if served is not None:
             served.meter.in_flight -= 1
             served.leases.give_back()
+        if call.copy:
+            self._shadows.ended(call.decode_ns + call.compute_ns + call.encode_ns)
 
     def _finish(self, call: _Call, reply: Reply, total_ns: int, error: str | None, written: Written | None) -> None:
         self._finished.append((call, _record(call, reply, total_ns, error, written), reply))
+        if reply.status == 200 and not call.copy:
+            self._shadow(call)
         self._let_go(call)
-        if reply.status == 200:
-            self._shadow(call.incoming)
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    def _shadow(self, incoming: Incoming) -> None:
+    def _shadow(self, call: _Call) -> None:
         """Have the candidate compute the same, if it is asked to, can, and nobody has to wait for it."""
-        split = self._plane.split(incoming.deployment or "")
+        split = self._plane.split(call.incoming.deployment or "")
         if split is None or not split.shadow or not self._plane.is_loaded(split.candidate):
             return
-        if self._expected > _SHADOW_SECONDS:
-            self.unshadowed += 1
-            return
-        now = time.perf_counter_ns()
-        copy = replace(incoming, deployment=split.candidate, version=None, started_ns=now, deadline_ns=None, trace=None)
-        self.submit(copy, lambda _reply: None)
+        if not self._shadows.take(call.incoming, split.candidate):
+            if call.served is not None:
+                call.served.meter.not_copied()
+        elif not self._awake:
+            self._wake()
+
+    def _begin_copies(self) -> None:
+        """Take in what a shadow is to compute, now that no call waits."""
+        for copy in self._shadows.due():
+            if self._plane.is_loaded(copy.deployment or ""):
+                self.in_flight += 1
+                self._enter(_Call(copy, _unheard, copy=True, arrived_ns=copy.started_ns))
+            else:
+                self._shadows.ended(0)
 
     def _traced(
         self, tracer: Tracer, call: _Call, status: int, total_ns: int, error: str
@@ -548,6 +562,10 @@ class Answering:
         if now - self._unkept_told >= _TELL_SECONDS:
             self._unkept_told = now
             _log.error("calls could not be recorded (%d so far): %s", self.unrecorded, error)
+
+
+def _unheard(_reply: Reply) -> None:
+    """What a shadow answers is in the records; nobody waits for it."""
 
 
 def _is_late(call: _Call, now: int) -> bool:

@@ -134,6 +134,8 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     refused_ns: dict[str, int] = {}
     bytes_in: int = 0
     bytes_out: int = 0
+    not_copied: int = 0
+    """Answered calls that a candidate in the shadow was not asked, as there was no time for it."""
     in_flight: int = 0
     restarts: int = 0
     last_ns: int = 0
@@ -171,6 +173,7 @@ class MeterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
             refused_ns=_added(self.refused_ns, other.refused_ns),
             bytes_in=self.bytes_in + other.bytes_in,
             bytes_out=self.bytes_out + other.bytes_out,
+            not_copied=self.not_copied + other.not_copied,
             in_flight=self.in_flight + other.in_flight,
             restarts=self.restarts + other.restarts,
             last_ns=max(self.last_ns, other.last_ns),
@@ -231,6 +234,7 @@ class Meter:
         "_example_ids",
         "_example_ns",
         "_last_ns",
+        "_not_copied",
         "_queue",
         "_refused",
         "_refused_ns",
@@ -250,6 +254,7 @@ class Meter:
         self.in_flight = self.restarts = self.users = 0
         self.ended = 0.0
         self._answered = self._rows = self._bytes_in = self._bytes_out = self._last_ns = 0
+        self._not_copied = 0
         # One list a histogram: a count for each class, the last of them unbounded, and after these the sum.
         self._queue, self._decode, self._compute, self._encode, self._total = (
             [0] * (len(TIME_BOUNDS) + 2) for _ in range(5)
@@ -312,6 +317,11 @@ class Meter:
         self._batches[-1] += rows
         self._batch_ns[place] += compute_ns
 
+    def not_copied(self) -> None:
+        """A candidate in the shadow was not asked what was answered here, as there was no time for it."""
+        self._untouched = None
+        self._not_copied += 1
+
     def refused(self, reason: Reason, total_ns: int = 0) -> None:
         """A call got no answer. `reason_of` gives the reason for an error."""
         self._untouched = None
@@ -344,6 +354,7 @@ class Meter:
             refused_ns={reason: self._refused_ns[reason] for reason, count in self._refused.items() if count},
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
+            not_copied=self._not_copied,
             in_flight=self.in_flight,
             restarts=self.restarts,
             last_ns=self._last_ns,

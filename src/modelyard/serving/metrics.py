@@ -34,6 +34,7 @@ _COUNTS = (
     ("rows", "modelyard_rows", "Rows that were answered."),
     ("bytes_in", "modelyard_request_bytes", "Bytes of the bodies of answered calls, without compression."),
     ("bytes_out", "modelyard_response_bytes", "Bytes of the bodies of answers, without compression."),
+    ("not_copied", "modelyard_requests_not_copied", "Answered calls that a candidate in the shadow was not asked."),
     ("restarts", "modelyard_model_process_restarts", "How often the model's own process was started again."),
 )
 
