@@ -15,7 +15,9 @@ Silence: steady sources of columns of mixed kinds (normal, heavy-tailed, spiked,
 `allowed` is the number of false alarms that the budget allows in all hours together, `most` the most evidence there
 ever was, where 1 is an alarm. `--long` has 200 columns and 200 seeds with a year of 8,760 hours each and takes about 50
 minutes of processor time (`--seeds` takes fewer). Rows are drawn evenly from a pool, so that the counts of a window can
-be drawn by their own law and no row has to be made.
+be drawn by their own law and no row has to be made. A second table has the watch of pairs of columns, beside its own
+part of the budget: sources of 20 columns that hang together, of which rows are drawn by number; evidence below a
+hundredth of an alarm is told as 0.
 
 Rhythm: sources whose columns follow the day, the week, both or nothing, watched for drift hour by hour: alarms in the
 first two weeks, in which a rhythm of the week cannot be told from a change, and after them beside what the budget
@@ -61,6 +63,7 @@ from benchmarks.monitoring.cost import cost
 from benchmarks.monitoring.estimates import estimates
 from benchmarks.monitoring.goals import GOALS
 from benchmarks.monitoring.installed import PEERS, chosen, interpreters
+from benchmarks.monitoring.pairs import paired_silence
 from benchmarks.monitoring.power import power
 from benchmarks.monitoring.report import Report, Section
 from benchmarks.monitoring.rhythm import rhythm
@@ -68,12 +71,17 @@ from benchmarks.monitoring.shipping import CASES, shipping
 from benchmarks.monitoring.silence import by_size, silence
 from benchmarks.monitoring.speed import speed
 from benchmarks.monitoring.streams import Order
+from modelyard.monitoring.pairing import Pairing
 
 Peers: TypeAlias = Mapping[str, Path]
 T = TypeVar("T")
 
 QUICK = {"columns": 20, "seeds": 6, "hours": 2190}
 LONG = {"columns": 200, "seeds": 200, "hours": 8760}
+
+
+PAIRED = 60
+"""Sources of pairs at most: each takes some times as long."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,11 @@ def _add(report: Report, name: str, options: argparse.Namespace, peers: Peers) -
 def _silence(options: argparse.Namespace, peers: Peers) -> list[Section]:
     asked = (LONG if options.long else QUICK) | ({"seeds": options.seeds} if options.seeds else {})
     rows = by_size(_told(silence(**asked)))
-    return [Section("Silence: false alarms of steady sources, 1 per quarter allowed", rows)]
+    pairs = by_size(_told(paired_silence(min(asked["seeds"], PAIRED), asked["hours"])))
+    return [
+        Section("Silence: false alarms of steady sources, 1 per quarter allowed", rows),
+        Section(f"Silence of pairs: their watch has {Pairing.share:.0%} of that budget", pairs),
+    ]
 
 
 def _rhythm(options: argparse.Namespace, peers: Peers) -> list[Section]:

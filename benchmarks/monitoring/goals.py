@@ -22,8 +22,9 @@ STATED = 0.9
 
 def silence(sections: Sequence[Section]) -> Iterator[Goal]:
     """No more alarms than the budget states, at every size of windows."""
-    for row in sections[0].rows:
-        yield Goal("silence", f"alarms, windows of {row.rows:,}", row.alarms, "alarms", row.allowed, at_least=False)
+    for section, what in zip(sections, ("alarms", "alarms of pairs"), strict=True):
+        for row in section.rows:
+            yield Goal("silence", f"{what}, windows of {row.rows:,}", row.alarms, "alarms", row.allowed, at_least=False)
 
 
 def rhythm(sections: Sequence[Section]) -> Iterator[Goal]:

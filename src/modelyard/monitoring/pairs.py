@@ -31,13 +31,17 @@ class Pairs:
 
     def met(self, table: Table) -> Met:
         """Count a table's rows; pairs of which it lacks a column are left out."""
-        there = {name for names in self.names if all(name in table.columns for name in names) for name in names}
-        level = {name: level_of(self._levels[name], table.columns[name]) for name in sorted(there)}
+        level = self.levels(table)
         return {
             at: pairs.counted(level[one], level[other])
             for at, (one, other) in enumerate(self.names)
             if one in level and other in level
         }
+
+    def levels(self, table: Table) -> dict[str, Levels]:
+        """The level of each row in the columns that are in some pair; of pairs that it has both columns of."""
+        there = {name for names in self.names if all(name in table.columns for name in names) for name in names}
+        return {name: level_of(self._levels[name], table.columns[name]) for name in sorted(there)}
 
     def labels(self, name: str) -> tuple[str, ...]:
         """The levels of a column, for people; the first is what is missing."""

@@ -4,11 +4,16 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks.monitoring.cost import OFF, ON, Cost, Kept
 from benchmarks.monitoring.goals import cost
 from benchmarks.monitoring.installed import LISTS, PEERS, chosen, interpreters
+from benchmarks.monitoring.pairs import Meetings, dependent_pool, paired_silence
 from benchmarks.monitoring.report import Report, Section
+
+from modelyard.monitoring.columns import table_of
+from modelyard.monitoring.reference import Reference
 
 
 def test_peers_are_all_or_those_that_are_named(tmp_path: Path) -> None:
@@ -43,3 +48,16 @@ def test_a_report_is_a_document_without_numbers_that_json_lacks() -> None:
     [row] = said["tables"]["cost"][0]["rows"]
     assert (row["rows"], row["seconds"], row["us_a_row"]) == (500, None, None)
     assert said["missing"] == {"power": "it needs river"}
+
+
+def test_meetings_of_rows_drawn_by_number_are_those_of_the_rows() -> None:
+    pool = dependent_pool()
+    reference = Reference.of_table(pool.iloc[:2000])
+    assert reference.pairs is not None
+    meetings = Meetings.of(reference.pairs, pool)
+    drawn = meetings.drawn(np.random.default_rng(4), 500)
+    rows = pool.iloc[np.random.default_rng(4).integers(0, len(pool), 500)]
+    counted = reference.pairs.met(table_of(rows.reset_index(drop=True)))
+    assert {at: counts.tolist() for at, counts in enumerate(drawn)} == {at: c.tolist() for at, c in counted.items()}
+    [each] = paired_silence(1, 26)
+    assert (each.rows, each.hours, each.alarms) == (30, 26, 0)
