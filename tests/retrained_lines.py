@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +99,17 @@ def deploy_first(home: Home, project: Path) -> str:
     return ref
 
 
-def answered(home: Home, days: range, *, slope: float, each: int = 100, noise: float = 0.1, name: str = "call") -> None:
-    """Calls of some days before now, `each` a day, in calls of ten, and their truth: y = slope * x."""
+def answered(
+    home: Home,
+    days: range,
+    *,
+    slope: float | None,
+    each: int = 100,
+    noise: float = 0.1,
+    name: str = "call",
+    mean: float = 0.0,
+) -> None:
+    """Calls of some days before now, `each` a day, in calls of ten, and their truth: y = slope * x; None: no truth."""
     draw = np.random.default_rng(days.start + 1)
     now = time.time_ns()
     with Registry.open(home) as registry:
@@ -107,7 +118,7 @@ def answered(home: Home, days: range, *, slope: float, each: int = 100, noise: f
     log, labels = PredictionLog(home.records), LabelLog(home.records)
     for day in days:
         for call in range(each // 10):
-            x = draw.normal(size=10)
+            x = mean + draw.normal(size=10)
             called, at = f"{name}-{day}-{call}", now - day * DAY + call * DAY // (each // 10)
             answer = rows.write_response({"predict": 2 * x}, schema, Source("line", 1, called, 10))
             asked = rows.write_request(Frame({"x": Vector(x)}, 10), schema)
@@ -115,9 +126,24 @@ def answered(home: Home, days: range, *, slope: float, each: int = 100, noise: f
                 called, "live", "line", 1, version.digest, now, 10**6, 200, "ok", "rows", 10, asked, answer, event_ns=at
             )
             log.append(record)
+            if slope is None:
+                continue
             truth = slope * x + noise * draw.normal(size=10)
             labels.append_many(
                 Label(row_id(called, row, 10), float(truth[row]), now, known_ns=at + 10**9) for row in range(10)
             )
     log.close()
     labels.close()
+
+
+@contextmanager
+def followed(home: Home) -> Iterator[None]:
+    """Has watched deployments of a home looked after, as `modelyard up` does, but more often."""
+    words = ["--home", str(home.path), "--every", "0.2", "--announce", str(home.run / "said.json")]
+    command = [sys.executable, "-P", "-m", "modelyard.retraining.following", *words]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0

@@ -26,7 +26,7 @@ from modelyard.registry.runs import Runs
 from modelyard.retraining import retrain
 from modelyard.retraining.report import Report
 from modelyard.retraining.turns import Turns
-from retrained_lines import PLAN, answered, deploy_first, make_project
+from retrained_lines import PLAN, answered, deploy_first, followed, make_project
 from scenarios.test_up_deploy import eventually, is_gone
 
 SNAPSHOT = """
@@ -179,24 +179,9 @@ def test_new_labels_begin_a_retraining_by_themselves(place: tuple[Home, Path]) -
     assert command(home, "watch")[0]["deployment"] == "live"
     answered(home, range(1, 0, -1), slope=3.0, name="later")
 
-    said = home.run / "said.json"
-    command_ = [
-        sys.executable,
-        "-P",
-        "-m",
-        "modelyard.retraining.following",
-        "--home",
-        str(home.path),
-        "--every",
-        "0.2",
-    ]
-    process = subprocess.Popen([*command_, "--announce", str(said)], stderr=subprocess.DEVNULL)
-    try:
+    with followed(home):
         begun = eventually(lambda: [each for each in command(home, "list") if each["trigger"] == "labels"], 120)
         eventually(lambda: command(home, "show", str(begun[0]["id"]))["state"] != "running", 120)
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
     found = command(home, "show", str(begun[0]["id"]))
     assert (found["state"], found["rollout"]) == ("accepted", "")
     assert "100 new labels" in found["why"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import socket
@@ -46,6 +47,9 @@ def parse() -> argparse.Namespace:
     where.add_argument("--port", type=int, default=0, help="0: any free one")
     where.add_argument("--fd", type=int, default=None, help="a listening socket inherited under this number")
     parser.add_argument("--announce", type=Path, default=None, help="where to write the address once listening")
+    parser.add_argument(
+        "--routes", action="append", default=[], metavar="MODULE", help="a module whose `add_routes` adds routes"
+    )
     return parser.parse_args()
 
 
@@ -63,7 +67,8 @@ def serve(options: argparse.Namespace) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with Registry.open(options.home) as registry, listening(options.port, options.fd) as listener:
         url = f"http://{HOST}:{listener.getsockname()[1]}"
-        config = uvicorn.Config(create_app(registry), log_level="warning", timeout_graceful_shutdown=5)
+        more = [importlib.import_module(name).add_routes for name in options.routes]
+        config = uvicorn.Config(create_app(registry, more), log_level="warning", timeout_graceful_shutdown=5)
         courier = Courier(registry.database)
         courier.start()
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from fastapi import FastAPI, Header, Request, Response
@@ -42,8 +43,16 @@ class DeployRequest(BaseModel):
     by: str = ""
 
 
-def create_app(registry: Registry) -> FastAPI:
-    """The control plane's API over `registry`."""
+class Adding(Protocol):
+    """Adds routes to the API, such as those of what is built on the control plane: it cannot import them itself."""
+
+    def __call__(self, app: FastAPI, registry: Registry, to_json: Callable[[Any], Response]) -> None:
+        """Add them; `to_json` makes an answer of anything that can be written as JSON."""
+        ...
+
+
+def create_app(registry: Registry, more: Sequence[Adding] = ()) -> FastAPI:
+    """The control plane's API over `registry`, with the routes that `more` add."""
     app = FastAPI(title="Modelyard control plane", version=__version__, openapi_url="/openapi.json", redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
     app.add_exception_handler(ModelyardError, _reported)
@@ -53,7 +62,8 @@ def create_app(registry: Registry) -> FastAPI:
     _add_registry(app, registry)
     _add_deployments(app, registry)
     add_alerts(app, registry, _json)
-    add_rollouts(app, registry, _json)
+    for add in (add_rollouts, *more):
+        add(app, registry, _json)
     return app
 
 

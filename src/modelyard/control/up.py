@@ -113,7 +113,8 @@ def _announcer(home: Home, ready: Callable[[Running], None]) -> Callable[[dict[s
 def _control(home: Home, listener: socket.socket) -> Program:
     """The control plane, on a socket that outlives its process: during a restart its callers wait, none is refused."""
     file = home.run / "control.json"
-    command = _python("modelyard.control", "--home", home.path, "--fd", listener.fileno(), "--announce", file)
+    where = ["--home", home.path, "--fd", listener.fileno(), "--announce", file]
+    command = _python("modelyard.control", *where, "--routes", "modelyard.retraining.routes")
     return Program(CONTROL, lambda _before: command, file, fds=(listener.fileno(),))
 
 
