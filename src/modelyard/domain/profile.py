@@ -180,7 +180,7 @@ def _edges(spread: Array) -> list[float]:
 def _moments(finite: Array) -> Profile:
     if not len(finite):
         return {"sum": 0.0, "sumsq": 0.0, "min": None, "max": None}
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         total, squares = float(finite.sum()), float(np.square(finite).sum())
     return {
         "sum": total if math.isfinite(total) else None,

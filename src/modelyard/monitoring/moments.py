@@ -86,21 +86,27 @@ def unit_for(largest: float) -> int:
     return max(math.frexp(largest)[1], _LEAST) - _BITS
 
 
-def moments_of(ordered: Array, unit: int) -> Moments:
-    """Those of finite values in ascending order, at most `BLOCK` of them."""
-    if not len(ordered):
+def moments_of(values: Array, unit: int) -> Moments:
+    """Those of finite values in any order, at most `BLOCK` of them."""
+    if not len(values):
         return Moments(unit)
     total = squares = 0
-    level, rest = 0, [ordered]
+    least, largest = float(values.min()) + 0.0, float(values.max()) + 0.0
+    within = max(-least, largest) < _limit(unit, 0)
+    level, rest = 0, [values if within else np.sort(values)]
     while rest:
-        inner, rest = _by_size(rest, math.ldexp(1.0, _BITS + unit + level) if _BITS + unit + level < 1024 else math.inf)
-        for values in inner:
-            one, two = _whole(values, unit + level)
+        inner, rest = (rest, []) if within else _by_size(rest, _limit(unit, level))
+        for some in inner:
+            one, two = _whole(some, unit + level)
             total += one << level
             squares += two << (2 * level)
         level += _STEP
-    least, largest = float(ordered[0]) + 0.0, float(ordered[-1]) + 0.0
-    return Moments(unit, len(ordered), total, squares, least, largest)
+    return Moments(unit, len(values), total, squares, least, largest)
+
+
+def _limit(unit: int, level: int) -> float:
+    """Values below it are rounded to whole numbers of ``2**(unit + level)``."""
+    return math.ldexp(1.0, _BITS + unit + level) if _BITS + unit + level < 1024 else math.inf
 
 
 def _by_size(parts: list[Array], limit: float) -> tuple[list[Array], list[Array]]:
@@ -118,9 +124,12 @@ def _by_size(parts: list[Array], limit: float) -> tuple[list[Array], list[Array]
 
 def _whole(values: Array, unit: int) -> tuple[int, int]:
     """Sum and sum of squares of values as whole numbers of ``2**unit``, each below 2**36 in size."""
-    whole = np.rint(values * math.ldexp(1.0, -unit))
-    high = np.rint(whole * (1.0 / _HALF))
-    low = whole - high * _HALF
+    whole = values * math.ldexp(1.0, -unit)
+    np.rint(whole, out=whole)
+    high = whole * (1.0 / _HALF)
+    np.rint(high, out=high)
+    low = high * -_HALF
+    low += whole
     squares = (int(high @ high) << 2 * _STEP) + (int(high @ low) << _STEP + 1) + int(low @ low)
     return int(whole.sum()), squares
 

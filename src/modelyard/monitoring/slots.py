@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.domain.frame import Array
+from modelyard.monitoring.grid import Grid, GridCounts
 from modelyard.monitoring.moments import BLOCK, Moments, moments_of, unit_for
 from modelyard.monitoring.newcomers import Newcomers, as_texts, hashes, newcomers_of
 
@@ -24,6 +25,8 @@ Counts: TypeAlias = NDArray[np.int64]
 
 _HUGE = float(np.finfo(np.float64).max)
 _PROBES = 4
+_MANY = 4096
+"""From so many values on they are counted by a grid, which for fewer is not worth to be made."""
 
 
 class Tally(msgspec.Struct, frozen=True, eq=False):
@@ -89,6 +92,12 @@ class NumberSlots:
         return self.BELOW + int(np.searchsorted(self.starts, value, "right"))
 
     @cached_property
+    def _grid(self) -> Grid | None:
+        bounds, slot_of = self._bounds
+        atoms = frozenset(np.flatnonzero(slot_of[_FINITE] > self.above).tolist())
+        return Grid.over(bounds[_FINITE], atoms)
+
+    @cached_property
     def line(self) -> tuple[int, ...]:
         """The slots of finite values in their order along the line; a bin comes before the atoms inside it."""
         places = [(-math.inf, 0, self.BELOW), (math.inf, 0, self.above)]
@@ -128,16 +137,42 @@ class NumberSlots:
         [1, 0, 1]
         """
         bounds, slot_of = self._bounds
-        within = np.zeros(len(bounds), dtype=np.int64)
-        moments = Moments(self.unit)
-        for start in range(0, len(values), BLOCK):
-            ordered = np.sort(values[start : start + BLOCK])
-            at = ordered.searchsorted(bounds, "left")
-            within += np.diff(at, append=len(ordered))
-            moments += moments_of(ordered[at[1] : at[-2]], self.unit)
+        grid = self._grid if len(values) >= _MANY else None
+        within, moments = _by_sorting(values, bounds, self.unit) if grid is None else _by_grid(values, grid, self.unit)
         counts = np.zeros(self.size, dtype=np.int64)
         np.add.at(counts, slot_of, within)
         return Tally(counts, moments)
+
+
+_FINITE = slice(2, -2)
+"""Where among its bounds a column's own are: before them what is infinite or below all, after them what is no value."""
+
+
+def _by_sorting(values: Array, bounds: Array, unit: int) -> tuple[Counts, Moments]:
+    """How many values lie from each bound up to the next, and the moments of the finite ones."""
+    below, moments = np.zeros(len(bounds), dtype=np.int64), Moments(unit)
+    for start in range(0, len(values), BLOCK):
+        ordered = np.sort(values[start : start + BLOCK])
+        at = ordered.searchsorted(bounds, "left")
+        below += at
+        moments += moments_of(ordered[at[1] : at[-2]], unit)
+    return np.diff(below, append=len(values)), moments
+
+
+def _by_grid(values: Array, grid: Grid, unit: int) -> tuple[Counts, Moments]:
+    """As `_by_sorting`, of many values."""
+    counting, moments = GridCounts(grid), Moments(unit)
+    infinite = missing = 0
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        if not (math.isfinite(block.min()) and math.isfinite(block.max())):
+            finite = block[np.isfinite(block)]
+            gone = int(np.isnan(block).sum())
+            infinite, missing = infinite + len(block) - len(finite) - gone, missing + gone
+            block = finite
+        counting.add(block)
+        moments += moments_of(block, unit)
+    return np.concatenate([[infinite], counting.between(), [0, missing]]), moments
 
 
 def _extended(
