@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
+from modelyard import logs
 from modelyard.control import announce
 from modelyard.control.api import create_app
 from modelyard.control.closing import Closer
@@ -19,7 +20,6 @@ from modelyard.control.driving import Driving
 from modelyard.errors import ModelyardError
 from modelyard.monitoring.alerts.courier import Courier
 from modelyard.registry import Registry
-from modelyard.serving import logs
 
 HOST = "127.0.0.1"
 """The control plane decides what runs; until it knows who asks, it answers this machine only."""

@@ -12,8 +12,8 @@ import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from modelyard.domain.histogram import Histogram
 from modelyard.errors import ServiceUnreachable
-from modelyard.serving.meters import Histogram
 
 _TIME_NS = 1e9
 _NS_PER_MS = 1e6

@@ -14,7 +14,7 @@ from modelyard.domain.desired import Deployment
 from modelyard.domain.names import check_name
 from modelyard.errors import ModelyardError
 from modelyard.home import Home
-from modelyard.serving.logs import configure
+from modelyard.logs import configure
 from modelyard.serving.rights import find_token
 from modelyard.serving.server import DRAIN_SECONDS, MAX_BODY_BYTES, Options
 

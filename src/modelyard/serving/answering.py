@@ -33,10 +33,10 @@ from modelyard.protocol.media import Media
 from modelyard.protocol.table import Call, Source
 from modelyard.records.interface import RecordSink
 from modelyard.serving.admission import Bounds, Outlook, refusal, turn_after
+from modelyard.serving.call_log import CallLog
 from modelyard.serving.exchange import Done, Incoming, Ticket
 from modelyard.serving.http import Reply, UnknownPath, error_reply, outcome_of
 from modelyard.serving.lanes import Job
-from modelyard.serving.logs import CallLog
 from modelyard.serving.meters import Meters, reason_of
 from modelyard.serving.onrequest import Loading
 from modelyard.serving.plane import DataPlane, NotLoaded

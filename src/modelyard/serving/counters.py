@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from modelyard.domain.histogram import Histogram
 from modelyard.serving.boards import Merged
-from modelyard.serving.meters import TIME_BOUNDS, Histogram, MeterSnapshot
+from modelyard.serving.meters import TIME_BOUNDS, MeterSnapshot
 
 _NS_PER_MS = 1e6
 

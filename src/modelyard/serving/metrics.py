@@ -12,8 +12,9 @@ from itertools import accumulate
 
 from prometheus_client.exposition import choose_encoder
 
+from modelyard.domain.histogram import Histogram
 from modelyard.serving.boards import Merged
-from modelyard.serving.meters import ROW_BOUNDS, TIME_BOUNDS, Histogram, MeterSnapshot
+from modelyard.serving.meters import ROW_BOUNDS, TIME_BOUNDS, MeterSnapshot
 
 _NS = 1e-9
 _LONGEST_EXAMPLE = 128 - len("prediction_id")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from modelyard.domain.histogram import Histogram
 from modelyard.serving.boards import Merged
-from modelyard.serving.meters import ROW_BOUNDS, Histogram, MeterSnapshot
+from modelyard.serving.meters import ROW_BOUNDS, MeterSnapshot
 
 _NS_PER_MS = 1_000_000
 

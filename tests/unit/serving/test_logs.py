@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from modelyard import logs
 from modelyard.errors import InvalidRequest
-from modelyard.serving import logs
-from modelyard.serving.logs import CallLog, configure
+from modelyard.logs import configure
+from modelyard.serving import call_log
+from modelyard.serving.call_log import CallLog
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +62,7 @@ def test_another_form_is_refused() -> None:
 
 def test_a_flood_is_told_in_a_few_lines_and_how_many_were_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0
-    monkeypatch.setattr(logs.time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(call_log.time, "monotonic_ns", lambda: now)
     stream = io.StringIO()
     configure({"MODELYARD_LOG": "json"}, stream)
     calls = CallLog(2)

@@ -9,13 +9,13 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelyard.domain.histogram import Histogram
 from modelyard.errors import DeadlinePassed, Failed, InvalidInput, ModelFailed, Overloaded, RowsRefused, VersionNotReady
 from modelyard.serving.meters import (
     KEPT_CLOSED,
     REASONS,
     ROW_BOUNDS,
     TIME_BOUNDS,
-    Histogram,
     Meter,
     Meters,
     MeterSnapshot,
