@@ -25,6 +25,7 @@ def pack(
     tolerance: Tolerance | None = None,
     golden_rows: int = 256,
     tags: Mapping[str, str] | None = None,
+    holdout: tuple[Any, Any] | None = None,
     progress: Callable[[str], None] | None = None,
     home: str | Path | Home | None = None,
 ) -> Version:
@@ -47,6 +48,9 @@ def pack(
         tolerance: How far answers may be from those recorded now, by default ``rtol=1e-5, atol=1e-6``.
         golden_rows: How many rows of the sample are kept with their answers.
         tags: Texts kept with the version.
+        holdout: Rows that it was not trained on, and what was true of each: ``(rows, truths)``. What it answers is kept
+            with the truths, and live answers are held against it once their labels have come: a version that is worse
+            than this from its first day on raises an alert.
         progress: Is told in a few words what is being done.
         home: Where the registry is; by default ``MODELYARD_HOME``, else ``~/.modelyard``.
 
@@ -75,6 +79,7 @@ def pack(
             tolerance=tolerance,
             golden_rows=golden_rows,
             tags=tags,
+            holdout=holdout,
             progress=progress,
         )
         with Registry.open(home) as registry:

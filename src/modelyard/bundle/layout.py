@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import msgspec
 from blake3 import blake3
@@ -49,6 +50,13 @@ class Bundle:
     def profile(self) -> dict[str, object]:
         """The reference profile of inputs and answers."""
         document: dict[str, object] = json.loads((self.path / "profile.json").read_bytes())
+        return document
+
+    def holdout(self) -> dict[str, Any] | None:
+        """Truths and answers of rows that were held out of training, see `modelyard.bundle.holdout`; None without."""
+        if "holdout.json" not in self.manifest.files:
+            return None
+        document: dict[str, Any] = json.loads((self.path / "holdout.json").read_bytes())
         return document
 
 

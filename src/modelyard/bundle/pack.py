@@ -13,6 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from modelyard.bundle import code, environment, golden, layout, native
+from modelyard.bundle import holdout as holdouts
 from modelyard.bundle.card import card
 from modelyard.bundle.compile import compile_estimator, known_categories
 from modelyard.bundle.drawing import mixed_rows
@@ -61,6 +62,7 @@ def build_bundle(
     golden_rows: int = 256,
     tags: Mapping[str, str] | None = None,
     needs: Sequence[str] = (),
+    holdout: Any = None,
     progress: Progress | None = None,
 ) -> layout.Bundle:
     """Pack `estimator` into a bundle at the new folder `into`.
@@ -78,6 +80,7 @@ def build_bundle(
         golden_rows: How many rows of the sample the golden set holds, besides edge rows.
         tags: Texts kept with the version.
         needs: Names of distributions that it needs besides those that it is seen to import.
+        holdout: Rows that it was not trained on, and what was true of each: ``(rows, truths)``.
         progress: Is told what is being done.
 
     Raises:
@@ -93,6 +96,7 @@ def build_bundle(
     # The number of threads moves results, so answers are recorded as they will be computed: with one.
     with threadpool_limits(1):
         draft = _drafted(packed, given, golden_rows, say)
+        kept = _held_out(draft, holdout, say)
         say("compiling")
         made = _compiled(draft, tolerance or Tolerance(), runtime)
         say("writing down code and environment")
@@ -116,7 +120,7 @@ def build_bundle(
         tags=dict(tags or {}),
     )
     say("writing the bundle")
-    return layout.write(into, _files(draft, made, manifest, captured.files), manifest)
+    return layout.write(into, _files(draft, made, manifest, captured.files) | kept, manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,13 @@ def _drafted(estimator: Any, sample: Any, golden_rows: int, say: Progress) -> _D
     say("profiling")
     described = _profiled(asked, rows, schema)
     return _Draft(estimator, framework, schema, saved, recorded, described)
+
+
+def _held_out(draft: _Draft, holdout: Any, say: Progress) -> dict[str, bytes | Path]:
+    if holdout is None:
+        return {}
+    say("answering the holdout")
+    return {holdouts.FILE: holdouts.held_out(InProcess(draft.estimator, draft.schema), holdout, draft.schema)}
 
 
 def _check_trained_on(estimator: Any, how: Layout, names: Sequence[str]) -> None:

@@ -180,6 +180,7 @@ class LabelledLooks:
                 outputs=known.outputs,
                 task=known.task,
                 classes=known.classes,
+                holdout=known.holdout,
             )
             try:
                 before = resumed(gathered.get(watch.name), watch, self._settings)

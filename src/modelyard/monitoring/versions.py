@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +28,8 @@ class Known:
     made: datetime
     influence: tuple[tuple[str, float], ...] = ()
     """How much each input moves the score; see `modelyard.monitoring.influence`."""
+    holdout: Mapping[str, Any] | None = None
+    """Truths and answers of rows held out of training, as the bundle has them."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -91,7 +94,7 @@ class KnownVersions:
             if "inputs" not in profile:
                 return None
             counted = Counted.of(bundle.manifest.schema, profile)
-            return Known(version.ref, counted, version.created_at, _influence(bundle))
+            return Known(version.ref, counted, version.created_at, _influence(bundle), bundle.holdout())
         except (ModelyardError, LookupError, TypeError, ValueError):
             # Counts of calls are kept all the same; a version without a readable profile has nothing to compare with.
             return None

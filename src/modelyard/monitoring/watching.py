@@ -6,7 +6,7 @@ so that the same windows always lead to the same findings, and a monitor that wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -110,6 +110,8 @@ class Facts:
     task: str = ""
     """``classification`` or ``regression``."""
     classes: tuple[Any, ...] = ()
+    holdout: Mapping[str, Any] | None = None
+    """Truths (``label``) and ``answers`` by output of rows held out of training, where the version has them."""
 
     def finding(self, watch: str, said: str, **fields: Any) -> Finding:
         """A finding about these rows."""

@@ -10,7 +10,7 @@ for as much less as the variance of windows says: both are found in these first 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import NormalDist
 
 import msgspec
@@ -23,7 +23,7 @@ from modelyard.monitoring.performance.history import usual_age
 from modelyard.monitoring.performance.judged import Judged
 from modelyard.monitoring.performance.metrics import row_losses
 from modelyard.monitoring.performance.streams import COVERAGE, Unit, unit, values, watched
-from modelyard.monitoring.performance.task import Aim
+from modelyard.monitoring.performance.task import Aim, Task
 from modelyard.monitoring.settings import Settings
 from modelyard.monitoring.worsening import Ladder
 
@@ -34,6 +34,9 @@ _SHORT, _LONG = 3 * DAY, 7 * DAY
 _SLICE_ROWS = 200
 LADDER, _WHOLE, _DECLARED, _FOUND = 0.5, 0.3, 0.1, 0.1
 """The parts of the watch's budget: how sure wrong answers were, metrics of all rows, and those of slices."""
+
+_PROMISED = 0.1
+"""The part of what metrics of all rows have that goes to those that training promised, where it did."""
 
 _RHYTHM = 3.0
 """Hours of the day differ by this many times what chance would do: then there is a rhythm."""
@@ -54,6 +57,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     cut: int = -1
     part: int = 0
     slice: str = ""
+    promised: bool = False
+    """Whether it is held against rows that were held out of training, not against the version's first rows."""
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +81,18 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """Labelled rows by the rung of their severity (see `worsening.Ladder`)."""
 
 
-def baseline(table: pa.Table, judged: Judged, inputs: Iterable[str], now: int, settings: Settings) -> Baseline | None:
+def baseline(
+    table: pa.Table,
+    judged: Judged,
+    inputs: Iterable[str],
+    now: int,
+    settings: Settings,
+    promised: Judged | None = None,
+) -> Baseline | None:
     """The baseline that the rows of `table` (oldest first) make; None as long as they are too few.
 
-    `now` is how far event time has come, in microseconds since 1970.
+    `now` is how far event time has come, in microseconds since 1970, `promised` what was answered to rows that were
+    held out of training: metrics are held against these as well, from the first row on.
     """
     age = usual_age(judged)
     window = round(settings.window * 1e6)
@@ -107,7 +120,10 @@ def baseline(table: pa.Table, judged: Judged, inputs: Iterable[str], now: int, s
         rows=len(rows),
         labelled=len(told),
         cuts=cut,
-        streams=_streams(table.take(rows), first, known[rows], windows[rows], cut, settings, together),
+        streams=(
+            *_streams(table.take(rows), first, known[rows], windows[rows], cut, settings, together, promised),
+            *_promises(promised, settings, together),
+        ),
         rungs=ladder.rungs,
         severities=tuple(ladder.count(severities(judged.take(told))).tolist()),
     )
@@ -211,13 +227,14 @@ def _streams(
     cut: Sequence[Cut],
     settings: Settings,
     together: float,
+    promised: Judged | None,
 ) -> tuple[Stream, ...]:
     named = watched(judged.task)
-    first = settings.metric if settings.metric in named else named[0]
-    whole = _weighted([first, *(name for name in named if name != first), COVERAGE], _WHOLE)
+    share = _WHOLE - (_PROMISED if _promising(promised) else 0.0)
+    whole = _weighted([*_usual_first(judged.task, settings), COVERAGE], share)
     asked = [(name, -1, 0, "", weight) for name, weight in whole]
     asked += _sliced(cut, settings, named[0])
-    reach = NormalDist().inv_cdf(1 - (1 - settings.certainty) / (len(asked) + 1)) * math.sqrt(together)
+    reach = _reach(len(asked), settings, together, promised)
     codes = [each.codes(table) for each in cut]
     found = []
     for name, at, part, said, weight in asked:
@@ -225,25 +242,52 @@ def _streams(
         made = stream_values(judged, known, windows, rows, name)
         if made is None or len(made[1]) < (_SLICE_ROWS if at >= 0 else 1):
             continue
-        held, of_rows = made
-        mean, spread = float(of_rows.mean()), float(of_rows.std())
-        # Where nothing was ever wrong, something may still have been: about three rows' worth (rule of three).
-        error = max(reach * spread / math.sqrt(len(of_rows)), 3.0 / len(of_rows))
-        limit = min(mean + error, 0.999)
-        found.append(
-            Stream(
-                metric=name,
-                unit=held,
-                mean=mean,
-                limit=limit,
-                rows=len(of_rows),
-                weight=weight,
-                cut=at,
-                part=part,
-                slice=said,
-            )
-        )
+        stream = _stream(name, made, weight, reach)
+        found.append(msgspec.structs.replace(stream, cut=at, part=part, slice=said))
     return tuple(found)
+
+
+def _stream(name: str, made: tuple[Unit, Array], weight: float, reach: float) -> Stream:
+    """The mean of some values, and the most that it may have been in truth, `reach` standard errors above it."""
+    held, of_rows = made
+    mean, spread = float(of_rows.mean()), float(of_rows.std())
+    # Where nothing was ever wrong, something may still have been: about three rows' worth (rule of three).
+    error = max(reach * spread / math.sqrt(len(of_rows)), 3.0 / len(of_rows))
+    limit = min(mean + error, 0.999)
+    return Stream(metric=name, unit=held, mean=mean, limit=limit, rows=len(of_rows), weight=weight)
+
+
+def _reach(asked: int, settings: Settings, together: float, promised: Judged | None) -> float:
+    """Standard errors within which all of so many means, and one more, lie with the certainty that is asked for.
+
+    Where training promised something there are two such families of means, and each has half of the doubt.
+    """
+    doubt = (1 - settings.certainty) / (2 if _promising(promised) else 1)
+    return NormalDist().inv_cdf(1 - doubt / (asked + 1)) * math.sqrt(together)
+
+
+def _usual_first(task: Task, settings: Settings) -> list[str]:
+    """The metrics of a task, the one that matters first."""
+    named = watched(task)
+    first = settings.metric if settings.metric in named else named[0]
+    return [first, *(name for name in named if name != first)]
+
+
+def _promising(promised: Judged | None) -> bool:
+    return promised is not None and int(promised.labelled.sum()) >= _SLICE_ROWS
+
+
+def _promises(promised: Judged | None, settings: Settings, together: float) -> Iterator[Stream]:
+    """Metrics over the rows that were held out of training, if these are enough to say anything."""
+    if promised is None or not _promising(promised):
+        return
+    everything = np.ones(len(promised), dtype=bool)
+    weights = _weighted(_usual_first(promised.task, settings), _PROMISED)
+    reach = _reach(len(weights), settings, together, promised)
+    for name, weight in weights:
+        made = stream_values(promised, promised.labelled, np.zeros(len(promised), dtype=np.int64), everything, name)
+        if made is not None and len(made[1]):
+            yield msgspec.structs.replace(_stream(name, made, weight, reach), promised=True)
 
 
 def stream_values(judged: Judged, known: Array, windows: Array, rows: Array, name: str) -> tuple[Unit, Array] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,23 @@ def judge(table: pa.Table, task: Task) -> Judged:
     if not task.answer and probabilities is not None:
         answer = np.where(np.isfinite(probabilities).all(axis=1), probabilities.argmax(axis=1), NOT_KNOWN)
     return Judged(task, moments, _known(known_at, moments, truth != NOT_KNOWN), truth, answer, probabilities, score)
+
+
+def held_out(document: Mapping[str, Any] | None, task: Task) -> Judged | None:
+    """Rows that were held out of training (see `modelyard.bundle.holdout`), judged as live ones are; None without any.
+
+    >>> document = {"label": [1, 0], "answers": {"predict": [1, 1], "proba": [[0.2, 0.8], [0.4, 0.6]]}}
+    >>> task = Task(aim=Aim.BINARY, answer="predict", classes=(0, 1), probabilities=("p_0", "p_1"), together="proba")
+    >>> held_out(document, task).probabilities.tolist()
+    [[0.2, 0.8], [0.4, 0.6]]
+    """
+    if document is None:
+        return None
+    columns: dict[str, Any] = {LABEL: document["label"], "time": np.zeros(len(document["label"]), "datetime64[us]")}
+    for name, values in document["answers"].items():
+        lists = bool(values) and isinstance(values[0], list)
+        columns[name] = [msgspec.json.encode(each).decode() for each in values] if lists else values
+    return judge(pa.table(columns), task)
 
 
 def strangers(table: pa.Table, task: Task) -> dict[str, int]:

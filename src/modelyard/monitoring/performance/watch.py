@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from modelyard.monitoring import worsening
 from modelyard.monitoring.findings import Finding
 from modelyard.monitoring.performance.baseline import LADDER, Baseline, Stream, baseline, severities, timely
 from modelyard.monitoring.performance.evidence import Gathered, gains, gathered_on, stretched
-from modelyard.monitoring.performance.judged import Judged, judge, strangers
+from modelyard.monitoring.performance.judged import Judged, held_out, judge, strangers
 from modelyard.monitoring.performance.located import Spell, located
 from modelyard.monitoring.performance.metrics import METRICS
 from modelyard.monitoring.performance.spells import together
@@ -70,10 +70,12 @@ class Performance:
         now = _microseconds(facts.now)
         if state.baseline is None:
             inputs = _inputs(facts, table.column_names)
-            made = baseline(table, judged, inputs, now, facts.settings)
+            made = baseline(table, judged, inputs, now, facts.settings, held_out(facts.holdout, task))
             if made is None:
                 return state, found
             state = _begun(made, facts.settings)
+            state, early = _promised(state, table, judged, facts)
+            found += early
         look = _Look(state, table, judged, facts, now)
         after, findings = look.taken()
         findings, spell = located(findings, table, task, _inputs(facts, table.column_names), state.spell)
@@ -131,6 +133,18 @@ def _worsening(made: Baseline, settings: Settings) -> Worsening:
     return Worsening(Ladder(made.rungs), counts, needed, settings.certainty, made.together)
 
 
+def _promised(state: State, table: Any, judged: Judged, facts: Facts) -> tuple[State, list[Finding]]:
+    """The first rows, of which the baseline is made, held against what training promised."""
+    made = state.baseline
+    if made is None or not any(stream.promised for stream in made.streams):
+        return state, []
+    step = round(made.step * 1e6)
+    before = msgspec.structs.replace(state, taken=made.began // step * step)
+    look = _Look(before, table, judged, facts, state.taken + round(made.age * 1e6))
+    gathered, findings = look.streams(lambda stream: stream.promised)
+    return msgspec.structs.replace(state, gathered=gathered), findings
+
+
 class _Look:
     """One look at the rows of complete steps that have not been taken in before."""
 
@@ -161,15 +175,20 @@ class _Look:
         """What was gathered after it, and what is found."""
         if not self._number:
             return self._state, []
+        gathered, findings = self.streams(lambda stream: True)
+        worse, found = self._worsened()
+        labelled = self._state.labelled + int(self._known.sum())
+        return State(self._made, self._until, gathered, worse, labelled), [*found, *findings]
+
+    def streams(self, wanted: Callable[[Stream], bool]) -> tuple[tuple[Gathered, ...], list[Finding]]:
+        """What was gathered about each mean, and what is found; those that are not wanted stay as they are."""
         findings: list[Finding] = []
         gathered = []
         for stream, before in zip(self._made.streams, self._state.gathered, strict=True):
-            after, found = self._stream(stream, before)
+            after, found = self._stream(stream, before) if wanted(stream) else (before, [])
             gathered.append(after)
             findings += found
-        worse, found = self._worsened()
-        labelled = self._state.labelled + int(self._known.sum())
-        return State(self._made, self._until, tuple(gathered), worse, labelled), [*found, *findings]
+        return tuple(gathered), findings
 
     def _stream(self, stream: Stream, before: Gathered) -> tuple[Gathered, list[Finding]]:
         """Evidence about one mean, step by step. An alarm makes it begin anew; several are told as one."""
@@ -186,7 +205,7 @@ class _Look:
             after = stretched(after, counts[part], sums[part], usual, self._began[part])
             after, at = msgspec.structs.replace(after, logs=logs), at + taken
             found = None
-            if stream.cut < 0 and after.mean is not None:
+            if stream.cut < 0 and not stream.promised and after.mean is not None:
                 self._of_all[stream.metric] = self._worse_by(stream, after.mean)
             if reached >= needed * _TOLD and after.mean is not None:
                 found = self._finding(stream, after, reached * stream.weight, at - 1)
@@ -213,11 +232,14 @@ class _Look:
         if metric == "bias":
             margin = self._facts.settings.harm * self._error
         where = f" where {stream.slice}" if stream.slice else ""
-        said = f"{metric}{where}: {now:.3g} over {after.rows:,} rows, {was:.3g} at first"
+        at_first = f"{was:.3g} at first"
+        if stream.promised:
+            at_first = f"{was:.3g} over {stream.rows:,} rows held out of training"
+        said = f"{metric}{where}: {now:.3g} over {after.rows:,} rows, {at_first}"
         if metric == COVERAGE:
             said = f"labels{where}: {now:.1%} of {after.rows:,} rows have one in time, {was:.1%} at first"
         return self._facts.finding(
-            f"performance.{metric}",
+            "performance.promised" if stream.promised else f"performance.{metric}",
             said,
             subject=metric,
             slice=stream.slice,

@@ -234,3 +234,53 @@ def test_an_alarm_tells_the_slices_that_the_model_does_worst_in_and_how_it_was_t
     assert first["value"] < 0.65
     assert first["before"] == pytest.approx(0.8, abs=0.05)
     assert first["said"].endswith("before")
+
+
+def held_out(seed: int, harder: Harder | None = None) -> dict[str, Any]:
+    """What a bundle keeps of rows like those of `stream`."""
+    table = stream(np.random.default_rng(seed), 240, 480, harder)
+    sure = np.column_stack([table["predict_proba_no"].to_numpy(), table["predict_proba_yes"].to_numpy()])
+    answers = {"predict": table["predict"].to_pylist(), "predict_proba": sure.tolist()}
+    return {"label": table["label"].to_pylist(), "answers": answers}
+
+
+def test_what_is_bad_from_its_first_day_is_told_where_training_promised_better() -> None:
+    def always(_: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.full(len(hour), 0.4)
+
+    table = stream(np.random.default_rng(6), 240, 2400, always)
+    assert not alarms(looked(table, 240, Settings())[1])
+    state, found = looked(table, 240, Settings(), holdout=held_out(1))
+    assert {each.watch for _, each in alarms(found)} == {"performance.promised"}
+    told = next(each for _, each in alarms(found) if each.subject == "accuracy")
+    assert told.since is not None
+    assert (told.since - START).total_seconds() < 24 * 3600
+    assert "over 4,800 rows held out of training" in told.said
+    assert state.baseline is not None
+    assert {each.metric for each in state.baseline.streams if each.promised} == {"accuracy", "brier", "log_loss", "auc"}
+    assert sum(each.weight for each in state.baseline.streams) + 0.5 <= 1 + 1e-9
+
+
+def test_what_is_as_good_as_training_promised_is_silent_and_its_alarms_keep_to_the_budget() -> None:
+    """With no margin and one a day allowed to this watch alone, the promises included."""
+    for seed in range(3):
+        table = stream(np.random.default_rng(seed), 480, 2400)
+        assert not alarms(looked(table, 480, Settings(), every=48, holdout=held_out(10 + seed))[1])
+    settings = Settings(false_alarms="1 per day", harm=1e-9)
+    _, found = looked(table, 480, settings, every=24, holdout=held_out(12))
+    assert len(alarms(found)) <= 20
+
+
+def test_numbers_are_held_against_what_training_promised_and_too_few_rows_promise_nothing() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=400)
+    promise = {"label": truth.tolist(), "answers": {"predict": (truth + rng.normal(0, 0.5, 400)).tolist()}}
+    table = stream(rng, 240, 2400)
+    live = rng.normal(size=len(table))
+    for name, column in (("label", live), ("predict", live + rng.normal(0, 1.0, len(table)))):
+        table = table.set_column(table.column_names.index(name), name, pa.array(column))
+    about = {"task": "regression", "classes": (), "outputs": ("predict",)}
+    found = looked(table, 240, Settings(), holdout=promise, **about)[1]
+    assert {each.subject for _, each in alarms(found)} >= {"mae", "rmse"}
+    few = {"label": promise["label"][:100], "answers": {"predict": promise["answers"]["predict"][:100]}}
+    assert not alarms(looked(table, 240, Settings(), holdout=few, **about)[1])
