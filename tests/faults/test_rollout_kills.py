@@ -54,7 +54,7 @@ def test_a_control_plane_that_dies_in_a_rollout_finds_its_place_again(yard: Yard
                 kind = KINDS[number % len(KINDS)]
                 begun = _begin(registry, refs[1 - answering], kind)
                 for _ in range(moments.draw.randint(1, 2)):
-                    moments.wait(4.0)
+                    moments.wait(2.5)
                     kills += _kill(yard)
                 expected = "rolled back" if kind == KINDS[1] else "promoted"
                 if kind == KINDS[2]:

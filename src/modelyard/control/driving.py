@@ -194,10 +194,14 @@ class Driver:
 
 def subject_of(registry: Registry, rollout: Rollout) -> Subject:
     """Who is compared in a rollout, and what their answers are."""
-    from modelyard.monitoring.performance.task import Task
+    from modelyard.monitoring.performance.task import Aim, Task
+    from modelyard.rollout.cuts import cuts_of
 
+    cuts: tuple[float, ...] = ()
     try:
         task = Task.of(registry.bundle(registry.version(rollout.candidate)).manifest.schema)
+        if task.aim is Aim.REGRESSION:
+            cuts = cuts_of(registry.bundle(registry.version(rollout.before)).profile(), task.answer)
     except InvalidRequest:  # it answers nothing that labels could be compared with
         task = None
     return Subject(
@@ -206,6 +210,7 @@ def subject_of(registry: Registry, rollout: Rollout) -> Subject:
         candidate=rollout.candidate,
         began=rollout.changes[0].at,
         task=task,
+        cuts=cuts,
     )
 
 

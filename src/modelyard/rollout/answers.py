@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from modelyard.monitoring.performance.task import Aim, Task
 from modelyard.records.sqltext import literal, pointer
@@ -13,13 +13,13 @@ MOST_CLASSES = 20
 """Of so many classes it is watched how often each is answered; of more, the first ones."""
 
 
-def bad_rows(rules: Mapping[str, Rule], task: Task | None) -> dict[str, str]:
-    """For each metric that every answered row says something of: how bad one is, 0 to 1."""
+def bad_rows(rules: Mapping[str, Rule], task: Task | None, cuts: Sequence[float] = ()) -> dict[str, str]:
+    """For each metric that every answered row says something of: how bad one is, 0 to 1; numbers are cut at `cuts`."""
     found = {}
     if "unusable" in rules:
         found["unusable"] = unusable(rules["unusable"], task)
     if "answers" in rules:
-        found |= shares(task)
+        found |= shares(task, rules["answers"].cuts or cuts)
     return found
 
 
@@ -39,10 +39,18 @@ def unusable(rule: Rule, task: Task | None) -> str:
     return f"CAST(outputs IS NULL OR {' OR '.join(f'coalesce({one}, false)' for one in either)} AS DOUBLE)"
 
 
-def shares(task: Task | None) -> dict[str, str]:
-    """Whether an answer is a class, for each; of two classes for one."""
-    if task is None or task.aim is Aim.REGRESSION or not task.answer:
+def shares(task: Task | None, cuts: Sequence[float] = ()) -> dict[str, str]:
+    """Whether an answer is a class, for each, of two classes for one; of numbers, whether it lies above each cut.
+
+    One that lies at the lowest cut, where a model that mostly says the same has most answers, is told apart too.
+    """
+    if task is None or not task.answer:
         return {}
+    if task.aim is Aim.REGRESSION:
+        number = f"TRY_CAST({said(task)} AS DOUBLE)"
+        found = {f"from {cut!r}": f"{number} >= {cut!r}" for cut in cuts[:1]}
+        found |= {f"over {cut!r}": f"{number} > {cut!r}" for cut in cuts}
+        return {f"answers={name}": f"CAST(coalesce({one}, false) AS DOUBLE)" for name, one in found.items()}
     classes = task.classes[1:] if len(task.classes) == 2 else task.classes[:MOST_CLASSES]
     names = [str(each).lower() if isinstance(each, bool) else str(each) for each in classes]
     return {f"answers={name}": f"CAST({same(said(task), literal(name))} AS DOUBLE)" for name in names}

@@ -83,7 +83,7 @@ def start(policy: Policy) -> Evidence:
 
     >>> from modelyard.rollout.policy import Policy
     >>> sorted(start(Policy()).margins)
-    ['errors', 'slow', 'unusable', 'wrong']
+    ['errors', 'refusals', 'slow', 'unusable', 'wrong']
     """
     return Evidence({rule.metric: _margins(policy, rule) for rule in policy.rules})
 

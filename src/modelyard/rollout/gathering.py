@@ -37,6 +37,10 @@ from modelyard.rollout.sqlparts import (
 )
 from modelyard.rollout.subject import LONGEST, Recent, Subject
 
+_NOT_TAKEN, _BUSY = "status = 422", 429
+"""The model itself raised on these rows, which says something of the version, whoever is to blame; and the server
+had no time, which says nothing of it."""
+
 _BOTH = "b.finish + to_microseconds(CAST(round(coalesce(c.latency_ms, 0) * 1000) AS BIGINT))"
 """When a shadow's was: it begins once the baseline has answered, and says that the call arrived when it did."""
 
@@ -60,8 +64,8 @@ def gather_calls(
     """The part of `gather` that is about calls that ended in that time."""
     stretch = _Stretch(records, subject, since, until, policy)
     if share <= 0.0:
-        return Batch(since=since, until=until, paired=stretch.paired())
-    return Batch(since=since, until=until, divided=stretch.divided())
+        return Batch(since=since, until=until, paired=stretch.paired(), broken=stretch.broken())
+    return Batch(since=since, until=until, divided=stretch.divided(), broken=stretch.broken())
 
 
 def gather_labels(
@@ -94,12 +98,15 @@ class _Stretch:
         self._names = [subject.deployment, subject.deployment + CANDIDATE]
         objective = rules["slow"].objective_ms if "slow" in rules else 0.0
         by_call = {
-            "errors": ("outcome <> 'refused'", "outcome IN ('failed', 'unavailable')"),
-            "refusals": ("true", "outcome = 'refused'"),
+            "errors": (
+                f"(outcome <> 'refused' OR {_NOT_TAKEN})",
+                f"(outcome IN ('failed', 'unavailable') OR {_NOT_TAKEN})",
+            ),
+            "refusals": (f"status <> {_BUSY}", "outcome = 'refused'"),
             "slow": ("outcome <> 'refused'", f"latency_ms > {objective!r}"),
         }
         self._of_calls = {name: said for name, said in by_call.items() if name in rules}
-        self._of_rows = answers.bad_rows(rules, self._task)
+        self._of_rows = answers.bad_rows(rules, self._task, subject.cuts)
         self._of_labels = answers.bad_labelled(rules, self._task)
 
     def divided(self) -> dict[str, Divided]:
@@ -111,6 +118,13 @@ class _Stretch:
         """Differences on the same rows."""
         calls = self._calls(self._names)
         return {**self._pairs(calls), **self._pairs_of_rows(calls)}
+
+    def broken(self) -> dict[str, str]:
+        """What cannot be measured whatever comes, and why."""
+        if "answers" not in self._rules or any(name.startswith("answers=") for name in self._of_rows):
+            return {}
+        why = "which classes or numbers it answers is not known: say `cuts` of numbers, or leave the metric out"
+        return {"answers": why}
 
     def labelled(self) -> dict[str, Divided]:
         """Counts of labelled rows of both versions."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -30,14 +32,18 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
 METRICS = MappingProxyType(
     {
-        "errors": Kind(about="calls that failed, or that the version could not take"),
-        "refusals": Kind(about="calls whose input was refused"),
+        "errors": Kind(about="calls that failed, or whose rows the model itself did not take"),
+        "refusals": Kind(about="calls whose input was refused, as by a schema that takes less; not for want of time"),
         "slow": Kind(about="calls that took longer than `objective_ms`"),
         "unusable": Kind(
             about="answers that are missing, infinite or NaN, chances that are none, numbers out of `range`",
             answers=True,
         ),
-        "answers": Kind(about="how often each class is answered", answers=True, either_way=True),
+        "answers": Kind(
+            about="how often each class is answered, or how many numbers lie above each of `cuts`",
+            answers=True,
+            either_way=True,
+        ),
         "different": Kind(
             about="rows that are answered otherwise than before, numbers by more than `tolerance`",
             answers=True,
@@ -88,6 +94,11 @@ class Asked(Protocol):
         ...
 
     @property
+    def cuts(self) -> tuple[float, ...]:
+        """Of ``answers``."""
+        ...
+
+    @property
     def url(self) -> str:
         """Of a metric of the user's own."""
         ...
@@ -119,6 +130,8 @@ def check(rule: Asked, shares: Sequence[float]) -> None:
         raise InvalidRequest("loss needs a bound: by how much a number may be off until it is as bad as can be")
     if name == "different" and shares[0] > 0.0:
         raise InvalidRequest("different compares answers to the same rows, so the first step has to be a shadow")
+    if not (all(map(math.isfinite, rule.cuts)) and all(one < other for one, other in pairwise(rule.cuts))):
+        raise InvalidRequest(f"cuts are numbers that grow; got {list(rule.cuts)}")
     if rule.range is not None and not rule.range[0] < rule.range[1]:
         raise InvalidRequest(f"a range from {rule.range[0]:g} to {rule.range[1]:g} holds no number")
 

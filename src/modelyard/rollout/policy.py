@@ -46,6 +46,8 @@ class Rule(msgspec.Struct, frozen=True):
     """Of ``loss``: being off by so much, or more, is as bad as can be."""
     range: tuple[float, float] | None = None
     """Of ``unusable``: numbers that are answered lie between these."""
+    cuts: tuple[float, ...] = ()
+    """Of ``answers``, where they are numbers: how many lie above each of these; quantiles of training if not said."""
     url: str = ""
     """Of a metric of the user's own: a Prometheus server where there is a `query`, else a web hook."""
     query: str = ""
@@ -56,12 +58,13 @@ class Rule(msgspec.Struct, frozen=True):
 
 RULES = (
     Rule("errors", 0.005),
+    Rule("refusals", 0.005),
     Rule("slow", 0.02),
     Rule("unusable", 0.002),
     Rule("wrong", 0.01, required=False),
 )
-"""Answers that failed, that took longer than the objective, that were missing, infinite or out of range, and, where
-labels come, that were wrong."""
+"""Answers that failed, input that was refused, answers that took longer than the objective, that were missing, infinite
+or out of range, and, where labels come, that were wrong."""
 
 STEPS = (Step(0.0), Step(0.01), Step(0.05), Step(0.25), Step(1.0))
 

@@ -13,7 +13,7 @@ from modelyard.rollout.batches import Divided, Paired
 
 ROWS = (
     *("prediction_id", "request_id", "row", "deployment", "model", "version", "time", "latency_ms"),
-    *("outcome", "outputs", "segment", "position"),
+    *("status", "outcome", "outputs", "segment", "position"),
 )
 """The columns of rows of calls that are counted."""
 

@@ -22,7 +22,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """Who is compared: two versions (as in ``flights-delay@4``) of a deployment, since `began` (UTC).
 
     `task` says what their answers are; None where nobody knows, and then labels say nothing of them. Only calls count
-    that arrived from `arrived` to before `ended`, where these are given.
+    that arrived from `arrived` to before `ended`, where these are given. `cuts` are values at which answered numbers
+    are told apart: see `modelyard.rollout.cuts`.
     """
 
     deployment: str
@@ -30,6 +31,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     candidate: str
     began: datetime
     task: Task | None = None
+    cuts: tuple[float, ...] = ()
     arrived: datetime | None = None
     ended: datetime | None = None
 

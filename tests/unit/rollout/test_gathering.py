@@ -156,6 +156,22 @@ def test_every_call_counts_once_whatever_the_looks_are(written: Written) -> None
     ]  # fmt: skip
 
 
+def test_rows_that_the_model_does_not_take_are_errors_and_a_busy_server_is_nobodys_fault(written: Written) -> None:
+    """Divided and in the shadow. What does not fit the schema is refused: a candidate may take less."""
+    ends = {"taken": 200, "not taken": 422, "misfit": 400, "busy": 429}
+    for name, status in ends.items():
+        made = record(name, 1, 2, [1] if status == 200 else status)
+        refused = msgspec.structs.replace(made, outcome="ok" if status == 200 else "refused")
+        before = record(name, 1, 1, [1], ms=0.5)
+        written.log.append_all([before, refused, msgspec.structs.replace(refused, deployment="live.candidate")])
+    divided = written.look(0, 10).divided
+    assert divided["errors"] == Divided(4.0, 0.0, 2.0, 1.0)
+    assert divided["refusals"] == Divided(4.0, 0.0, 3.0, 2.0)
+    paired = written.look(0, 10, share=0.0).paired
+    assert paired["errors"].sums == Divided(4.0, 0.0, 4.0, 1.0)
+    assert paired["refusals"].differences == ((0.0, 2.0), (1.0, 2.0))
+
+
 def test_other_versions_and_deployments_do_not_count(written: Written) -> None:
     written.log.append_all([record("a", 1, 1, [1]), record("b", 1, 3, [1]), record("c", 1, 2, [1], deployment="other")])
     assert written.look(0, 10).divided["errors"] == Divided(1.0, 0.0, 0.0, 0.0)
@@ -260,6 +276,26 @@ def test_numbers_may_differ_a_little_and_are_judged_by_how_far_off_they_are(writ
     assert found["unusable"].sums == Divided(3.0, 0.0, 3.0, 1.0)
     assert found["loss"].sums == Divided(3.0, 2.2, 3.0, 2.175)
     assert "wrong" not in found
+
+
+def test_numbers_are_told_apart_at_a_few_values(written: Written) -> None:
+    """Four rows of two calls of each version, in halves of a call; a number that is missing lies above nothing."""
+    task = Task(aim=Aim.REGRESSION, answer="predict")
+    numbers = msgspec.structs.replace(SUBJECT, task=task, cuts=(10.0, 20.0))
+    written.log.append_all([record("a", 1, 1, [10, 5]), record("b", 1, 1, [30.5, 20])])
+    written.log.append_all([record("c", 1, 2, [25, 30]), record("d", 1, 2, [10, None])])
+    policy = Policy(rules=(Rule("answers", 0.1),))
+    found = gather(written.recent, numbers, at(0), at(10), 0.5, policy)
+    assert {name: one for name, one in found.divided.items() if "=" in name} == {
+        "answers=from 10.0": Divided(2.0, 1.5, 2.0, 1.5),
+        "answers=over 10.0": Divided(2.0, 1.0, 2.0, 1.0),
+        "answers=over 20.0": Divided(2.0, 0.5, 2.0, 1.0),
+    }
+    assert not found.broken
+    own = Policy(rules=(Rule("answers", 0.1, cuts=(28.0,)),))
+    assert gather(written.recent, numbers, at(0), at(10), 0.5, own).divided["answers=over 28.0"].candidate_bad == 0.5
+    unknown = msgspec.structs.replace(SUBJECT, task=task)
+    assert "say `cuts`" in gather(written.recent, unknown, at(0), at(10), 0.5, policy).broken["answers"]
 
 
 @pytest.mark.parametrize(
