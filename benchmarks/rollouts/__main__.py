@@ -4,7 +4,7 @@
 
 *Service*: 200 updates and rollbacks of every strategy under load, see `benchmarks.rollouts.service`; 24 of
 them with ``--quick``. Exit status 1 if a call failed, an answer was mixed, or the slowest hundredth of the calls took
-more than 1.5 times as long during an update as before.
+more than 1.5 times as long during an update as before. The last line says how soon rollbacks were carried out.
 
 *Judgement*: rollouts are simulated call by call and looked at every ten seconds, for 6 hours at 1,000 calls a minute,
 12 at 100 and 24 at fewer. Of *errors* the baseline has 0.5 % and a harmful candidate three times as many, with a margin

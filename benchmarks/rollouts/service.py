@@ -58,6 +58,16 @@ class Yard:
 
     registry: Registry
     port: int
+    decided: int = 0
+    followed: int = 0
+
+    def roll_back(self, awaited: Callable[[], Decision]) -> None:
+        """Decide that the candidate goes, and wait until all workers do as the decision in `awaited` says."""
+        self.decided = time.monotonic_ns()
+        with contextlib.suppress(RolloutNotFound):  # it was closed a moment before
+            rollouts.rollback(self.registry, DEPLOYMENT)
+        self.await_(awaited())
+        self.followed = time.monotonic_ns()
 
     def await_(self, decision: Decision) -> None:
         """Wait until the data plane has done it."""
@@ -106,7 +116,7 @@ def _promote(strategy: rollouts.Strategy) -> Change:
 def _roll_back(strategy: rollouts.Strategy) -> Change:
     def change(yard: Yard, ref: str) -> None:
         _begin(yard, ref, strategy)
-        yard.await_(rollouts.rollback(yard.registry, DEPLOYMENT).awaited())
+        yard.roll_back(lambda: rollouts.shown(yard.registry, DEPLOYMENT).awaited())
         yard.await_gone()
 
     return change
@@ -118,9 +128,7 @@ def _regret(strategy: rollouts.Strategy) -> Change:
     def change(yard: Yard, ref: str) -> None:
         _begin(yard, ref, strategy)
         rollouts.promote(yard.registry, DEPLOYMENT)
-        with contextlib.suppress(RolloutNotFound):  # it was closed a moment before
-            rollouts.rollback(yard.registry, DEPLOYMENT)
-        yard.await_(deployments.history(yard.registry, DEPLOYMENT)[-1])
+        yard.roll_back(lambda: deployments.history(yard.registry, DEPLOYMENT)[-1])
         yard.await_gone()
 
     return change
@@ -146,6 +154,33 @@ class Span:
     kind: str
     begun: int
     ended: int
+    leaving: int = 0
+    """The version that was taken back, where one was; `decided` is when, and `followed` when all workers did so."""
+    decided: int = 0
+    followed: int = 0
+
+
+@dataclass
+class Back:
+    """How soon a decision to roll back was carried out, in seconds from just before it was stored.
+
+    `followed` until all workers were seen to follow it, `last` until the last call was sent that the version answered
+    which had to go (0 where none was).
+    """
+
+    times: int
+    followed_median: float
+    followed_most: float
+    last_median: float
+    last_most: float
+
+    def as_text(self) -> str:
+        """In a line."""
+        return (
+            f"{self.times} decisions to roll back: all workers follow after {self.followed_median:.2f} s (median), "
+            f"{self.followed_most:.2f} s (most); the last call that the version answered which had to go was sent "
+            f"{self.last_median:.2f} s, {self.last_most:.2f} s after the decision"
+        )
 
 
 @dataclass
@@ -182,6 +217,7 @@ class Found:
     seconds: float
     lost: int
     rows: list[Row] = field(default_factory=list)
+    back: Back | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As a document."""
@@ -200,6 +236,8 @@ class Found:
             facts = [row.kind, f"{row.changes}", f"{row.seconds:.2f}", f"{row.calls:,}", f"{row.failed}"]
             facts += [f"{row.mixed}", *(f"{value:.2f}" for value in values)]
             lines.append(" ".join(text.rjust(width) for text, width in zip(facts, _HEADS.values(), strict=True)))
+        if self.back is not None:
+            lines.append(self.back.as_text())
         return "\n".join(lines)
 
 
@@ -247,6 +285,7 @@ def _measure(yard: Yard, models: Sequence[Model], refs: Sequence[str], journal: 
     lost = sum(result.lost.values()) + result.unfinished + result.skipped
     found = Found(closed.rate, closed.rate / 2, result.seconds, lost)
     found.rows = [_row(kind, spans, calls) for kind in dict.fromkeys(kinds)] + [_row("", spans, calls)]
+    found.back = _back(spans, calls)
     return found
 
 
@@ -260,7 +299,9 @@ def _changes(yard: Yard, refs: Sequence[str], kinds: Sequence[str]) -> Iterator[
         CHANGES_OF[kind](yard, other)
         ended = time.monotonic_ns()
         yield Span("", rested, begun)
-        yield Span(kind, begun, ended)
+        is_back = yard.decided > begun
+        back = (int(other.rpartition("@")[2]), yard.decided, yard.followed) if is_back else ()
+        yield Span(kind, begun, ended, *back)
         if number % 20 == 0:
             print(f"{number} of {len(kinds)} updates and rollbacks", file=sys.stderr, flush=True)
 
@@ -273,15 +314,16 @@ class _Calls:
     ms: NDArray[np.float64]
     failed: NDArray[np.bool_]
     mixed: NDArray[np.bool_]
+    version: NDArray[np.int64]
 
     @classmethod
     def of(cls, answers: Iterator[Answered], expected: dict[int, NDArray[np.float64]]) -> _Calls:
-        found = [
-            (one.due, (one.ended - one.due) / 1e6, one.status != 200, one.status == 200 and not _right(one, expected))
-            for one in answers
-        ]
-        due, ms, failed, mixed = zip(*found, strict=True)
-        return cls(np.array(due), np.array(ms), np.array(failed), np.array(mixed))
+        found = []
+        for one in answers:
+            version, right = _said(one, expected) if one.status == 200 else (0, True)
+            found.append((one.due, (one.ended - one.due) / 1e6, one.status != 200, not right, version))
+        due, ms, failed, mixed, versions = zip(*found, strict=True)
+        return cls(np.array(due), np.array(ms), np.array(failed), np.array(mixed), np.array(versions))
 
     def within(self, spans: Sequence[Span]) -> NDArray[np.bool_]:
         chosen = np.zeros(len(self.due), bool)
@@ -302,14 +344,26 @@ class _Body(msgspec.Struct):
 _BODIES = msgspec.json.Decoder(_Body)
 
 
-def _right(answered: Answered, expected: dict[int, NDArray[np.float64]]) -> bool:
-    """Whether every row is answered as the version that the answer names does."""
+def _said(answered: Answered, expected: dict[int, NDArray[np.float64]]) -> tuple[int, bool]:
+    """The version that an answer names, and whether every row is answered as that version does."""
     body = _BODIES.decode(answered.content.partition(b"\r\n\r\n")[2])
     wanted = expected[body.version][answered.message].tolist()
     said = [row.predict_proba["1"] for row in body.rows]
-    return len(said) == len(wanted) and all(
+    right = len(said) == len(wanted) and all(
         abs(one - other) <= TOLERANCE for one, other in zip(said, wanted, strict=True)
     )
+    return body.version, right
+
+
+def _back(spans: Sequence[Span], calls: _Calls) -> Back | None:
+    """How soon versions were taken back; None where none was."""
+    followed, last = [], []
+    for span in spans:
+        if span.leaving:
+            after = (calls.version == span.leaving) & (calls.due >= span.decided) & (calls.due < span.ended)
+            last.append((int(calls.due[after].max()) - span.decided) / 1e9 if after.any() else 0.0)
+            followed.append((span.followed - span.decided) / 1e9)
+    return Back(len(last), median(followed), max(followed), median(last), max(last)) if last else None
 
 
 def _row(kind: str, spans: Sequence[Span], calls: _Calls) -> Row:

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from benchmarks.rollouts.service import Span, _Calls, _row
+from benchmarks.rollouts.service import Span, _back, _Calls, _row
 from benchmarks.serving.load import Answered
 
 EXPECTED = {1: np.array([[0.1, 0.2]]), 2: np.array([[0.7, 0.8]])}
@@ -44,3 +44,21 @@ def test_calls_due_in_an_update_are_compared_with_those_due_in_the_rests_before_
     assert (replaced.p99_before, replaced.p99_during, replaced.ratio) == pytest.approx((1.0, 3.0, 3.0))
     assert shadowed.ratio == pytest.approx(1.0)
     assert (every.changes, every.calls, every.failed, every.mixed) == (2, 4, 0, 0)
+
+
+def test_the_way_back_ends_with_the_last_call_to_the_version_that_goes() -> None:
+    second = 10**9
+    spans = [
+        Span("", 0, second),
+        Span("ab, rolled back", second, 9 * second, 2, 2 * second, 4 * second),
+        Span("", 9 * second, 10 * second),
+        Span("shadow, rolled back", 10 * second, 19 * second, 2, 12 * second, 13 * second),
+    ]
+    dues = {second: 2, 2 * second: 2, 3 * second: 2, 4 * second: 1, 18 * second: 1}
+    said = {1: [0.1, 0.2], 2: [0.7, 0.8]}
+    calls = _Calls.of(iter([answered(due, 1.0, said[one], one) for due, one in dues.items()]), EXPECTED)
+    found = _back(spans, calls)
+    assert found is not None
+    assert (found.times, found.followed_median, found.followed_most) == (2, 1.5, 2.0)
+    assert (found.last_median, found.last_most) == (0.5, 1.0)
+    assert _back(spans[:1], calls) is None
