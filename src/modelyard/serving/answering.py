@@ -264,7 +264,7 @@ class Answering:
                 line.waiting, line.credit_ns = False, 0
         if not self._turns:
             self._expected = 0.0
-            self._begin_copies()
+            self._begin_copy()
         self._awake = False
         if self._turns:
             self._wake()
@@ -485,14 +485,14 @@ class Answering:
         elif not self._awake:
             self._wake()
 
-    def _begin_copies(self) -> None:
-        """Take in what a shadow is to compute, now that no call waits."""
-        for copy in self._shadows.due():
+    def _begin_copy(self) -> None:
+        """Take in what a shadow is to compute, now that no call waits: one call, then what has arrived is looked at."""
+        while (copy := self._shadows.next()) is not None:
             if self._plane.is_loaded(copy.deployment or ""):
                 self.in_flight += 1
                 self._enter(_Call(copy, _unheard, copy=True, arrived_ns=copy.started_ns))
-            else:
-                self._shadows.ended(0)
+                return
+            self._shadows.ended(0)
 
     def _traced(
         self, tracer: Tracer, call: _Call, status: int, total_ns: int, error: str

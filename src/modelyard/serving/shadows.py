@@ -25,7 +25,10 @@ AT_ONCE = 16
 """Copies that are begun and not ended at any time."""
 
 LONGEST_NS = 50_000_000
-"""What one copy is charged with at most: a candidate that hangs in its own process takes no time of the worker's."""
+"""What one copy is charged with at most: one that hangs in a process of its own takes no time of the worker's."""
+
+BESIDES_NS = 60_000
+"""What a copy takes besides being read, computed and written: its turn, its record. It is charged with it, too."""
 
 _MEMORY = 16
 """Copies over which it is learnt what one takes."""
@@ -39,8 +42,8 @@ class Shadows:
     >>> now = 0
     >>> shadows = Shadows(lambda: now)
     >>> call = Incoming("a1", "rows", "live", None, b"", 0, 0)
-    >>> shadows.take(call, "live.candidate"), [copy.deployment for copy in shadows.due()]
-    (True, ['live.candidate'])
+    >>> shadows.take(call, "live.candidate"), shadows.next().deployment, shadows.next()
+    (True, 'live.candidate', None)
     >>> shadows.ended(30_000_000)  # it took 30 ms, and 20 were saved
     >>> shadows.take(call, "live.candidate")
     False
@@ -52,7 +55,7 @@ class Shadows:
     def __init__(self, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self._clock = clock
         self._at, self._credit = clock(), float(SAVED_NS)
-        self._each, self._open = 0.0, 0
+        self._each, self._open = float(BESIDES_NS), 0
         self._pending: deque[Incoming] = deque()
 
     def take(self, incoming: Incoming, candidate: str) -> bool:
@@ -66,17 +69,17 @@ class Shadows:
         self._pending.append(replace(incoming, deployment=candidate, version=None, deadline_ns=None, trace=None))
         return True
 
-    def due(self) -> list[Incoming]:
-        """The copies that were not begun: to be called when no call waits. Each has to be told of with `ended`."""
-        copies, now = list(self._pending), self._clock()
-        self._pending.clear()
-        for copy in copies:
-            copy.started_ns = now
-        return copies
+    def next(self) -> Incoming | None:
+        """The next copy to begin, if there is one: to be called when no call waits. Tell with `ended` when it ended."""
+        if not self._pending:
+            return None
+        copy = self._pending.popleft()
+        copy.started_ns = self._clock()
+        return copy
 
     def ended(self, ns: int) -> None:
         """A copy has ended, however it did, and took so long to read, compute and write."""
-        taken = min(ns, LONGEST_NS)
+        taken = min(ns, LONGEST_NS) + BESIDES_NS
         self._open -= 1
         self._credit -= taken
         self._each += (taken - self._each) / _MEMORY

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelyard.domain.desired import DesiredState, Split
 from modelyard.serving.exchange import Incoming
-from modelyard.serving.shadows import AT_ONCE, LONGEST_NS, SAVED_NS, SHARE, Shadows
+from modelyard.serving.shadows import AT_ONCE, BESIDES_NS, LONGEST_NS, SAVED_NS, SHARE, Shadows
 from unit.serving.parts import PATIENCE, deployment, run
 from unit.serving.test_answering import Stage
 
@@ -29,11 +29,10 @@ def test_copies_never_take_more_than_their_part_of_the_time(steps: list[Step]) -
         begun += shadows.take(CALL, "live.candidate")
         if ends and ended < begun:
             shadows.ended(ns)
-            ended, taken = ended + 1, taken + min(ns, LONGEST_NS)
+            ended, taken = ended + 1, taken + min(ns, LONGEST_NS) + BESIDES_NS
         assert begun - ended <= AT_ONCE
-        assert taken <= SAVED_NS + SHARE * now + AT_ONCE * LONGEST_NS
-    assert len(shadows.due()) == begun
-    assert not shadows.due()
+        assert taken <= SAVED_NS + SHARE * now + AT_ONCE * (LONGEST_NS + BESIDES_NS)
+    assert [shadows.next() is not None for _ in range(begun + 1)] == [True] * begun + [False]
 
 
 def test_where_there_is_time_every_call_is_copied() -> None:
@@ -42,8 +41,10 @@ def test_where_there_is_time_every_call_is_copied() -> None:
     for _ in range(1000):
         now += 1_000_000
         assert shadows.take(CALL, "live.candidate")
-        assert [copy.started_ns for copy in shadows.due()] == [now]
-        shadows.ended(int(1_000_000 * SHARE))
+        copy = shadows.next()
+        assert copy is not None
+        assert copy.started_ns == now
+        shadows.ended(int(1_000_000 * SHARE) - BESIDES_NS)
 
 
 @pytest.fixture
