@@ -38,8 +38,11 @@ from modelyard.registry import Registry
 from serving_process import until
 from small_bundles import report, write_line
 
-KILLS = size(4, 200)
+KILLS = size(6, 200)
 BUSY = 180.0
+WORKERS = 2
+WINDOW = 10.0
+"""Seconds: the kills go on over several windows, so that some close while this and that dies."""
 
 
 @dataclass
@@ -99,7 +102,10 @@ def planes(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         bundle = write_line(tmp_path / "line", "line", profile=profile(np.random.default_rng(1)))
         version = registry.register(bundle)
         registry.add_report(version, report(bundle, version.number))
-    process = subprocess.Popen([sys.executable, "-m", "modelyard.cli.app", "up", "--port", "0"])
+        MonitorStore(registry.database).change_settings("live", {"window": f"{WINDOW:g}"})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelyard.cli.app", "up", "--port", "0", "--workers", str(WORKERS)]
+    )
     try:
         running = until(lambda: up.running(home), "both planes", BUSY)
         done = CliRunner().invoke(app, ["deploy", "line@1", "--to", "live"])
@@ -127,6 +133,26 @@ def killed(file: Path) -> Callable[[], None]:
     return kill
 
 
+def kill_worker(url: str, moments: random.Random) -> Callable[[], None]:
+    """Kills one of the processes that answer, and waits until there is another in its place."""
+
+    def pids() -> set[int]:
+        return {int(worker["pid"]) for worker in httpx.get(f"{url}/status", trust_env=False).json()["workers"]}
+
+    def replaced(victim: int) -> bool:
+        try:
+            return is_gone(victim) and len(pids() - {victim}) == WORKERS
+        except httpx.HTTPError:
+            return False
+
+    def kill() -> None:
+        victim = moments.choice(sorted(pids()))
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: replaced(victim), "another worker", BUSY)
+
+    return kill
+
+
 @pytest.mark.timeout(300 + 20 * KILLS)
 def test_every_acknowledged_record_is_in_the_tables_once(home: Home, planes: tuple[int, Running]) -> None:
     traffic, moments = Traffic(planes[1].data.url), random.Random(20130101)
@@ -137,7 +163,14 @@ def test_every_acknowledged_record_is_in_the_tables_once(home: Home, planes: tup
         mine[-1].wait()
         mine.append(shipper(home))
 
-    targets = [killed(home.run / "serving.json"), kill_mine, killed(home.run / "monitor.json"), kill_mine]
+    targets = [
+        kill_worker(planes[1].data.url, moments),
+        killed(home.run / "shipper.json"),
+        killed(home.run / "serving.json"),
+        kill_mine,
+        killed(home.run / "monitor.json"),
+        kill_mine,
+    ]
     traffic.start()
     try:
         for number in range(KILLS):

@@ -165,7 +165,9 @@ def _opened(findings: Iterable[Finding], look: Look, now: datetime) -> Iterator[
         causes.setdefault(cause(found), []).append(found)
     for name, together in causes.items():
         parts = _ranked(_part(found, look) for found in together)
-        since = min(_began(found, look) for found in together)
+        # Of many small slices some look bad for long by chance: of performance counts what is to be read first.
+        telling = [max(together, key=_rank)] if name == _CAUSES[Kind.PERFORMANCE] else together
+        since = min(_began(found, look) for found in telling)
         yield Change(
             Alert(
                 deployment=look.deployment,

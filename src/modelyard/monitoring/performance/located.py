@@ -54,7 +54,7 @@ def located(
     if not alarming:
         return list(findings), spell
     first = max(alarming, key=lambda found: found.effect / found.margin if found.margin > 0 else found.effect)
-    spell = _spell(alarming, spell)
+    spell = _spell(first, spell)
     labelled = np.flatnonzero(table[LABEL].is_valid().to_numpy())[-ROWS:]
     found = worst(table.take(labelled), task, columns, most=MOST, since=spell.since)
     if not found.slices:
@@ -64,10 +64,11 @@ def located(
     return [told if each is first else each for each in findings], spell
 
 
-def _spell(alarming: Sequence[Finding], spell: Spell | None) -> Spell:
-    since = min(found.since for found in alarming if found.since)
-    last = max(found.window for found in alarming if found.window)
-    return Spell(spell.since if spell is not None and spell.goes_on(since) else since, last)
+def _spell(found: Finding, spell: Spell | None) -> Spell:
+    assert found.since is not None and found.window is not None  # noqa: S101, PT018 - only such findings are asked about
+    told = found.details.get("spells")
+    since = datetime.fromisoformat(told[0]["since"]) if told and told[0]["since"] else found.since
+    return Spell(spell.since if spell is not None and spell.goes_on(since) else since, found.window)
 
 
 def _told(found: Found, slice_: Slice) -> Mapping[str, Any]:

@@ -41,6 +41,21 @@ def together(alarms: Sequence[Finding]) -> Finding | None:
     return msgspec.structs.replace(alarms[-1], details={**alarms[-1].details, "spells": told})
 
 
+def with_early(early: Sequence[Finding], findings: Sequence[Finding]) -> list[Finding]:
+    """Findings of the first rows before those of later ones; of two alarms about the same, one that tells of both."""
+    later = {(found.watch, found.subject): found for found in findings if not found.slice}
+    told, gone = [], []
+    for first in early:
+        other = later.get((first.watch, first.subject))
+        if other is not None and first.alarm and other.alarm:
+            told.append(together([first, other]) or other)
+            gone.append(other)
+        elif other is None or first.alarm:
+            told.append(first)
+            gone += [] if other is None else [other]
+    return [*told, *(found for found in findings if not any(found is each for each in gone))]
+
+
 def _goes_on(last: datetime | None, since: datetime | None) -> bool:
     return last is None or since is None or since - last <= APART
 

@@ -18,7 +18,7 @@ from modelyard.monitoring.performance.evidence import Gathered, gains, gathered_
 from modelyard.monitoring.performance.judged import Judged, held_out, judge, strangers
 from modelyard.monitoring.performance.located import Spell, located
 from modelyard.monitoring.performance.metrics import METRICS
-from modelyard.monitoring.performance.spells import together
+from modelyard.monitoring.performance.spells import together, with_early
 from modelyard.monitoring.performance.streams import COVERAGE, as_metric, values
 from modelyard.monitoring.performance.task import Aim, Task
 from modelyard.monitoring.reference import Reference
@@ -67,7 +67,7 @@ class Performance:
             return state, ()
         judged = judge(table, task)
         found = list(_strange(facts, table, judged))
-        now = _microseconds(facts.now)
+        now, early = _microseconds(facts.now), list[Finding]()
         if state.baseline is None:
             inputs = _inputs(facts, table.column_names)
             made = baseline(table, judged, inputs, now, facts.settings, held_out(facts.holdout, task))
@@ -75,9 +75,9 @@ class Performance:
                 return state, found
             state = _begun(made, facts.settings)
             state, early = _promised(state, table, judged, facts)
-            found += early
         look = _Look(state, table, judged, facts, now)
         after, findings = look.taken()
+        findings = with_early(early, findings)
         findings, spell = located(findings, table, task, _inputs(facts, table.column_names), state.spell)
         return msgspec.structs.replace(after, spell=spell), [*found, *findings]
 
@@ -161,7 +161,8 @@ class _Look:
         self._number = (self._until - state.taken) // self._step
         ends = state.taken + (self._steps + 1) * self._step
         self._known = timely(self._judged, ends, self._made.age)
-        self._of_all: dict[str, float] = {}
+        self._of_all: dict[str, tuple[Stream, Array, Array]] = {}
+        self._stretches: dict[str, Array] = {}
 
     @cached_property
     def _codes(self) -> list[Array]:
@@ -196,6 +197,9 @@ class _Look:
         gained = gains(told, steps, self._number, stream.limit, self._made.together)
         counts, sums = np.bincount(steps, minlength=self._number), np.bincount(steps, told, self._number)
         needed = self._facts.settings.needed / stream.weight
+        if stream.cut < 0 and not stream.promised:
+            self._of_all[stream.metric] = stream, np.cumsum(counts), np.cumsum(sums)
+            self._stretches[stream.metric] = np.zeros(self._number)
         usual = (stream.mean + stream.limit) / 2
         after, at, found = before, 0, None
         alarms: list[Finding] = []
@@ -204,9 +208,9 @@ class _Look:
             part = slice(at, at + taken)
             after = stretched(after, counts[part], sums[part], usual, self._began[part])
             after, at = msgspec.structs.replace(after, logs=logs), at + taken
-            found = None
             if stream.cut < 0 and not stream.promised and after.mean is not None:
-                self._of_all[stream.metric] = self._worse_by(stream, after.mean)
+                self._stretches[stream.metric][part] = self._worse_by(stream, after.mean)
+            found = None
             if reached >= needed * _TOLD and after.mean is not None:
                 found = self._finding(stream, after, reached * stream.weight, at - 1)
                 if found.alarm:
@@ -226,8 +230,8 @@ class _Look:
         metric = stream.metric.rstrip("+-")
         effect = self._worse_by(stream, after.mean or 0.0)
         if stream.slice:
-            # What all rows have in common is told of all of them, and not once more of every slice.
-            effect -= max(0.0, self._of_all.get(stream.metric, 0.0))
+            # What all rows had in common then is told of all of them, and not once more of every slice.
+            effect -= max(0.0, self._of_all_worse_by(stream.metric, after.since, step))
         margin = self._facts.settings.harm * (abs(was) if metric in _RELATIVE else 1.0)
         if metric == "bias":
             margin = self._facts.settings.harm * self._error
@@ -255,6 +259,19 @@ class _Look:
     def _worse_by(self, stream: Stream, mean: float) -> float:
         was, now = (as_metric(each, stream.metric, stream.unit) for each in (stream.mean, mean))
         return worse_by(stream.metric.rstrip("+-"), was, now)
+
+    def _of_all_worse_by(self, metric: str, since: datetime | None, last: int) -> float:
+        """How much worse all rows were in the steps from that moment to the `last`, or in their own bad stretch then.
+
+        A stretch is chosen for being bad, that of a slice as that of all rows, so like is held against like as well.
+        """
+        if metric not in self._of_all or since is None:
+            return 0.0
+        stream, counts, sums = self._of_all[metric]
+        first = max(0, (_microseconds(since) - self._state.taken) // self._step)
+        rows, total = (each[last] - (each[first - 1] if first else 0) for each in (counts, sums))
+        same = self._worse_by(stream, float(total / rows)) if rows else 0.0
+        return max(same, float(self._stretches[metric][last]))
 
     @cached_property
     def _error(self) -> float:

@@ -221,6 +221,20 @@ def test_every_time_that_it_was_bad_is_told_though_it_is_looked_only_once() -> N
     assert [round((each - START).total_seconds() / 3600 / 300) for each in began] == [1, 2]
 
 
+def test_a_slice_is_held_against_all_rows_as_they_were_when_it_was_bad() -> None:
+    """What was bad everywhere and is over is told of all rows first, though all of it is looked at afterwards."""
+
+    def everywhere_and_later_a_little(_: dict[str, Any], hour: np.ndarray) -> np.ndarray:
+        return np.where((hour >= 300) & (hour < 400), 0.9, np.where(hour >= 500, 0.15, 0.0))
+
+    table = stream(np.random.default_rng(6), 720, 2400, everywhere_and_later_a_little)
+    found = [each for _, each in alarms(looked(table, 720, Settings(), every=720)[1])]
+    first = max(found, key=lambda each: each.effect)
+    assert not first.slice
+    assert first.since is not None
+    assert all(each.effect < first.effect / 2 for each in found if each.slice)
+
+
 def test_an_alarm_tells_the_slices_that_the_model_does_worst_in_and_how_it_was_there_before() -> None:
     def one_corner(columns: dict[str, Any], hour: np.ndarray) -> np.ndarray:
         return np.where((hour >= 300) & (columns["shop"] == "c") & (columns["size"] > 0), 1.0, 0.0)
@@ -255,6 +269,13 @@ def test_what_is_bad_from_its_first_day_is_told_where_training_promised_better()
     told = next(each for _, each in alarms(found) if each.subject == "accuracy")
     assert told.since is not None
     assert (told.since - START).total_seconds() < 24 * 3600
+    assert "spells" not in told.details
+    [once] = [
+        each
+        for _, each in alarms(looked(table, 240, Settings(), every=240, holdout=held_out(1))[1])
+        if each.subject == "accuracy"
+    ]
+    assert once.since == told.since
     assert "over 4,800 rows held out of training" in told.said
     assert state.baseline is not None
     assert {each.metric for each in state.baseline.streams if each.promised} == {"accuracy", "brier", "log_loss", "auc"}
