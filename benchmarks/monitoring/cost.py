@@ -50,9 +50,10 @@ class Cost:
 class Kept:
     """What became of the calls that were recorded.
 
-    `waited` is how many rows were not in the tables when the load was over, `seconds` how long shipper and monitor took
-    to be done with them, `us_a_row` their processor time from the beginning, for all rows. `lost` is how many answered
-    rows are not recorded, `twice` how many ids are there twice, `uncounted` how many rows no profile has.
+    `waited` is how many rows were not in the tables when the load was over, `seconds` how long it took one process to
+    ship and count them, `us_a_row` processor time of that process, and of shipper and monitor before it, for all rows.
+    `lost` is how many answered rows are not recorded, `twice` how many ids are there twice, `uncounted` how many rows
+    no profile has.
     """
 
     rows_a_call: int
@@ -155,8 +156,7 @@ def _helper(module: str, home: Home) -> Iterator[Process]:
     try:
         yield process
     finally:
-        os.kill(process.root.pid, signal.SIGCONT)
-        process.end()
+        _end(process)
 
 
 def _told(side: _Side, off: _Side, size: int) -> Cost:
@@ -177,16 +177,19 @@ def _told(side: _Side, off: _Side, size: int) -> Cost:
 
 
 def _kept(side: _Side, size: int) -> Kept:
-    """Let the helpers finish, then count what there is."""
+    """Finish what the helpers did not come to, then count what there is.
+
+    They are stopped first: two that ship the same stretch at once do it twice, and one of them for nothing.
+    """
+    spent = _stopped(side.helpers)
     before, began = _shipped_rows(side.home), time.monotonic()
-    side.signalled(signal.SIGCONT)
     from modelyard.monitoring.shipments import ship_all, shipments
     from modelyard.registry import Registry
 
     own = time.process_time()
     with Registry.open(side.home) as registry:
         while ship_all(side.home.records, shipments(side.home, registry)).busy:
-            time.sleep(0.2)  # the helpers are at the same stretch
+            time.sleep(0.2)  # a helper was stopped within a commit
     seconds, own = time.monotonic() - began, time.process_time() - own
     rows = side.answered() * size
     said = query(side.home.records, _OF_ROWS)
@@ -196,11 +199,25 @@ def _kept(side: _Side, size: int) -> Kept:
         found,
         found - before,
         seconds,
-        divided((side.beside_seconds() + own) * 1e6, found),
+        divided((spent + own) * 1e6, found),
         max(0, rows - found),
         found - different,
         found - _counted_rows(side.home),
     )
+
+
+def _stopped(helpers: Sequence[Process]) -> float:
+    """Let helpers go on, end them, and say what processor time they took."""
+    spent = sum(helper.cpu_seconds() for helper in helpers)
+    for helper in helpers:
+        _end(helper)
+    return spent
+
+
+def _end(helper: Process) -> None:
+    if helper.root.poll() is None:
+        os.kill(helper.root.pid, signal.SIGCONT)
+        helper.end()
 
 
 def _shipped_rows(home: Home) -> int:
