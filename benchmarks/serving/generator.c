@@ -5,7 +5,8 @@
    PROTOCOL is http or grpc. REQUESTS is a file of whole requests, each after its length (4 bytes, little endian); they
    are sent in turn. For gRPC a request is a sequence of HTTP/2 frames of one stream, whose number is put in here.
    ANSWERS is a file to write: the last good answer to each of them, in their order and form, to be checked: head and
-   body, or, of gRPC, the message. One connection has one request under way. JOURNAL is a file to write too: every
+   body, or, of gRPC, the message. One connection has one request under way; one that is answered before all of it was
+   sent is sent to its end, as usual clients do. JOURNAL is a file to write too: every
    answer, counted or not, with when its request was due and when it was there, see write_journal.
 
    RATE 0 is a closed loop: each connection sends its next request when it has its last answer. Any other rate is an
@@ -170,6 +171,7 @@ static void pump_out(struct connection *c) {
     }
     if (c->state == SENDING) watch(c, EPOLL_CTL_MOD, EPOLLIN);
     c->state = RECEIVING;
+    if (!c->busy) put_idle(c);
 }
 
 static uint32_t number(const unsigned char *bytes, int count) {
@@ -305,8 +307,8 @@ static void look(struct connection *c) {
     const char *retry = header(c->buffer, body, "retry-after:"), *keep = header(c->buffer, body, "connection:");
     answered(c, status, retry ? atof(retry) : -1);
     while (keep && *keep == ' ') keep++;
-    if (c->sent < c->out_length || (keep && strncasecmp(keep, "close", 5) == 0)) drop(c, &lost_closed);
-    else put_idle(c);
+    if (keep && strncasecmp(keep, "close", 5) == 0) drop(c, &lost_closed);
+    else if (c->sent == c->out_length) put_idle(c);
 }
 
 /* A frame about the connection, not about a stream; behind a request that is still being sent. */

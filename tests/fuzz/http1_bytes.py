@@ -17,7 +17,7 @@ WORDS = (
     "connection: upgrade", "upgrade: h2c", "host: h", "\r\n0\r\n\r\n", ";ext=1", "keep-alive", "CONNECT ",
 )  # fmt: skip
 
-LIMITS = Limits(head=600, headers=12, body=400, unfinished=500)
+LIMITS = Limits(head=600, headers=12, body=400, long=8, unfinished=500)
 
 
 def written(method: str, path: str, body: bytes = b"") -> bytes:
@@ -26,10 +26,14 @@ def written(method: str, path: str, body: bytes = b"") -> bytes:
 
 
 class Echo:
-    """Answers at once."""
+    """Answers at once, and has no room for long bodies where the path says so."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes, bytes]] = []
+
+    def turned_away(self, request: Request, size: int) -> Reply | None:
+        """Refuse a request by its head."""
+        return Reply(429, b"") if request.url.startswith(b"/full") else None
 
     def handle(self, request: Request, respond: Callable[[Reply], None]) -> Ticket | None:
         """Answer one request."""
@@ -53,6 +57,11 @@ def seeds() -> Iterator[bytes]:
     yield b"\x0b" + b"POST / HTTP/1.1\r\ncontent-length: 99999999999999999999\r\n\r\nabc"
     yield b"\x0d" + b"POST / HTTP/1.1\r\ncontent-length: 4\r\ncontent-length: 4\r\n\r\nabcd"
     yield b"\x02" + b"".join(written("POST", "/", str(number).encode()) for number in range(20))
+    yield b"\x06" + b"".join(written("POST", path, b"0123456789") for path in ("/full", "/", "/full"))
+    yield b"\x0f" + b"POST /full HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n012345678"
+    yield (
+        b"\x08" + b"POST /full HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 9\r\n\r\n012345678GET"
+    )
     yield b"\x0e" + b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"
 
 

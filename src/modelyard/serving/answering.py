@@ -6,7 +6,8 @@ milliseconds, so that what arrives meanwhile is read, and refused if there is no
 
 What a turn takes is read the body, check it, compute, write the answer; a model that is slow or has a process of its
 own computes in its lane, and the answer is written when that is done. Records of all answers of one turn of the event
-loop are written together, and only then do the answers go out: whatever a client saw is in the log.
+loop are written together, and only then do the answers go out: whatever a client saw is in the log. Who is turned away
+by the head of a request is told at once, as that acknowledges nothing; its record is written with the others.
 """
 
 from __future__ import annotations
@@ -170,6 +171,31 @@ class Answering:
         self._enter(call)
         return call
 
+    def turned_away(self, incoming: Incoming, size: int) -> Reply | None:
+        """Refuse a call whose body of `size` bytes is still to come, if it would not be answered in time; else None."""
+        try:
+            name = incoming.deployment = incoming.deployment or self._only_deployment()
+            served = self._plane.lease(name, incoming.version, incoming.key or incoming.prediction_id)
+        except ModelyardError:
+            return None  # which is told when the call is complete
+        call = _Call(incoming, _unheard, served=served, arrived_ns=time.perf_counter_ns())
+        call.expected = served.turn.seconds(size)
+        refused = self._refusal(call, served, self._line_of(served), size)
+        if refused is None:
+            served.leases.give_back()
+            return None
+        self.in_flight += 1
+        served.meter.in_flight += 1
+        self._fail(call, refused)
+        return self._finished[-1][2]
+
+    def _line_of(self, served: ServedVersion) -> _Line:
+        name = served.deployment.name
+        line = self._lines.get(name)
+        if line is None:
+            line = self._lines[name] = _Line()
+        return line
+
     def _enter(self, call: _Call) -> None:
         incoming = call.incoming
         try:
@@ -183,12 +209,9 @@ class Answering:
             return
         call.served = served
         served.meter.in_flight += 1
-        name = served.deployment.name
-        line = self._lines.get(name)
-        if line is None:
-            line = self._lines[name] = _Line()
-        call.expected = served.turn.seconds(len(incoming.body))
-        refused = self._refusal(call, served, line)
+        line, size = self._line_of(served), len(incoming.body)
+        call.expected = served.turn.seconds(size)
+        refused = self._refusal(call, served, line, size)
         if refused is not None:
             self._fail(call, refused)
             return
@@ -216,8 +239,8 @@ class Answering:
             raise UnknownPath(f"a call that names no deployment needs exactly one; {there}")
         return names[0]
 
-    def _refusal(self, call: _Call, served: ServedVersion, line: _Line) -> Overloaded | None:
-        size, asked = len(call.incoming.body), call.incoming.deadline_ns
+    def _refusal(self, call: _Call, served: ServedVersion, line: _Line, size: int) -> Overloaded | None:
+        asked = call.incoming.deadline_ns
         wait = 0.0
         if line.calls or self._turns:
             lines = len(self._turns) + (not line.waiting)
@@ -565,7 +588,7 @@ class Answering:
 
 
 def _unheard(_reply: Reply) -> None:
-    """What a shadow answers is in the records; nobody waits for it."""
+    """Nobody waits for this: what a shadow answers is in the records, and who is turned away has been told."""
 
 
 def _is_late(call: _Call, now: int) -> bool:

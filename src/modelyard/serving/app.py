@@ -105,6 +105,21 @@ class Application:
             respond(self._error(error, request))
             return None
 
+    def turned_away(self, request: Request, size: int) -> Reply | None:
+        """Refuse a call by its head alone; see `modelyard.serving.http1.Handler`.
+
+        What is wrong with a head is told when the request is complete; so is that there is no time for a packed body.
+        """
+        target, headers = self._targets.get(request.url), request.headers
+        if target is None or target.action not in FORMS or request.method not in target.verbs:
+            return None
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            return None
+        try:
+            return self.answering.turned_away(self._incoming(request, target), size)
+        except ModelyardError:
+            return None
+
     def _dispatch(self, request: Request, target: Target, respond: Done) -> Ticket | None:
         if target.action in FORMS:
             return self._predict(request, target, respond)
@@ -146,10 +161,13 @@ class Application:
         respond(reply)
 
     def _predict(self, request: Request, target: Target, respond: Done) -> Ticket:
+        return self.answering.submit(self._incoming(request, target), respond)
+
+    def _incoming(self, request: Request, target: Target) -> Incoming:
         headers = request.headers
         media = self._media_of(headers)
         trace, moment = headers.get(b"traceparent"), headers.get(EVENT_HEADER)
-        incoming = Incoming(
+        return Incoming(
             self.next_id(),
             form_of(cast("WireForm", target.action), media),
             target.deployment,
@@ -163,7 +181,6 @@ class Application:
             told_event_ns(None if moment is None else moment.decode("latin-1")),
             key=headers.get(KEY_HEADER, b"").decode("utf-8", "backslashreplace"),
         )
-        return self.answering.submit(incoming, respond)
 
     def _order(self, request: Request, target: Target, respond: Done) -> Ticket:
         """Load or unload a version; goes on to the end also when the caller is gone."""

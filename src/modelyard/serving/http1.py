@@ -1,7 +1,8 @@
 """HTTP/1.1 over a connected socket: bytes to requests and answers to bytes, with limits on what a client may cost.
 
 The bytes are parsed by httptools. Nothing is awaited: an application is handed each request as soon as its body is
-complete, and answers whenever it can. Requests of one connection are answered in the order in which they came.
+complete, and answers whenever it can. Requests of one connection are answered in the order in which they came. A long
+one may be refused by its head alone; its body is then thrown away as it comes, without being looked at.
 
 A client that sends slowly, never reads, or stays silent holds nothing but its socket and what it has sent so far, and
 only for a while: `Connections.sweep` looks at all of them now and then.
@@ -49,6 +50,8 @@ class Limits:
     head: int = 64 * 1024
     headers: int = 200
     body: int = 64 * 1024 * 1024
+    long: int = 64 * 1024
+    """Bytes of a body from which a request may be refused by its head; a shorter one is read as cheaply."""
     unfinished: int = 512 * 1024 * 1024
     request_seconds: float = 30.0
     slowest: int = 64 * 1024
@@ -81,6 +84,10 @@ class Handler(Protocol):
 
         The ticket, if there is one, is cancelled when the client is gone.
         """
+        ...
+
+    def turned_away(self, request: Request, size: int) -> Reply | None:
+        """Refuse a request of which the head is there alone, and whose body has `size` bytes; None to have it read."""
         ...
 
 
@@ -162,10 +169,12 @@ class HttpConnection(asyncio.Protocol):
         "_received_ns",
         "_refusal",
         "_since",
+        "_skip",
         "_started_ns",
         "_stuck_since",
         "_ticket",
         "_transport",
+        "_turned_away",
         "_url",
         "_waiting",
     )
@@ -178,6 +187,8 @@ class HttpConnection(asyncio.Protocol):
         self._ticket: Ticket | None = None
         self._waiting: deque[Request] = deque()
         self._reading = self._ended = False
+        self._turned_away = False  # what is read has its refusal
+        self._skip = 0  # bytes of its body that are still to come
         self._discarding = False  # nothing more is read
         self._done = False  # nothing more is written
         self._refusal: Reply | None = None  # goes out after the answers to what came before
@@ -210,7 +221,9 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request."""
-        if self._discarding:
+        if self._skip:
+            data = self._skipped(data)
+        if self._discarding or not data:
             return
         try:
             self._parser.feed_data(data)
@@ -221,6 +234,8 @@ class HttpConnection(asyncio.Protocol):
                 self.data_received(rest)
         except httptools.HttpParserError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"this is not HTTP/1.1: {error}")
+        if self._turned_away:
+            self._parser = httptools.HttpRequestParser(self)  # the rest of the body is not for it
 
     def eof_received(self) -> bool:
         """The client sends no more; answers that it waits for still go out."""
@@ -268,13 +283,19 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is complete; a body may follow."""
         length = self._headers.get(b"content-length")
-        if length is not None and int(length) > self._connections.limits.body:
+        size = 0 if length is None else int(length)
+        if size > self._connections.limits.body:
             self._refuse_body()
+        elif size >= self._connections.limits.long and self._is_free() and self._turns_away(size):
+            return
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._discarding:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        if self._turned_away:
+            self._skip -= len(body)
+            return
         if self._discarding:
             return
         connections, size = self._connections, len(body)
@@ -288,13 +309,26 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """A request is complete."""
+        if self._turned_away:
+            self._have_skipped()
+            return
         if self._discarding:
             return
-        self._reading, parser = False, self._parser
+        self._reading = False
         self._connections.unfinished -= self._body_size
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body_size = 0
-        request = Request(
+        request = self._request(body)
+        if self._is_free():
+            self._start(request)
+            return
+        self._waiting.append(request)
+        if len(self._waiting) >= _PIPELINED:
+            self._transport.pause_reading()
+
+    def _request(self, body: bytes) -> Request:
+        parser = self._parser
+        return Request(
             parser.get_method().decode("latin-1"),
             self._url,
             self._headers,
@@ -304,12 +338,41 @@ class HttpConnection(asyncio.Protocol):
             parser.should_keep_alive(),
             parser.get_http_version() == "1.0",
         )
-        if self._active is None and not self._waiting and self._stuck_since is None:
-            self._start(request)
-            return
-        self._waiting.append(request)
-        if len(self._waiting) >= _PIPELINED:
-            self._transport.pause_reading()
+
+    def _is_free(self) -> bool:
+        """Whether a request could be answered now, as far as this client is concerned."""
+        return self._active is None and not self._waiting and self._stuck_since is None and not self._discarding
+
+    # Refusing by the head alone.
+
+    def _turns_away(self, size: int) -> bool:
+        """Refuse the request whose head is there, if the application does; its body is still to come."""
+        request = self._request(b"")
+        reply = None if b"transfer-encoding" in self._headers else self._handler.turned_away(request, size)
+        if reply is None:
+            return False
+        # Who waits to be told to go on may send the body or not: what comes next could not be told apart.
+        if b"expect" in self._headers or not request.keep_alive or self._connections.draining:
+            self._reading, self._discarding = False, True
+            self._end_with(reply)
+        else:
+            self._turned_away, self._skip = True, size
+            self._write(reply, request, close=False)
+        return True
+
+    def _skipped(self, data: bytes) -> bytes:
+        """What of `data` is no more of the body that nobody reads."""
+        rest = data[self._skip :]
+        self._skip -= len(data) - len(rest)
+        if not self._skip:
+            self._have_skipped()
+        return rest
+
+    def _have_skipped(self) -> None:
+        """The request that was turned away is over; the next one may come."""
+        self._turned_away = self._reading = False
+        self._since = time.monotonic()
+        self._clear()
 
     # Answering.
 
@@ -407,7 +470,11 @@ class HttpConnection(asyncio.Protocol):
             if self._done and now - self._since > _DISCARD_SECONDS:
                 self._transport.close()
         elif self._reading:
-            if now - self._since > limits.request_seconds + self._body_size / limits.slowest:
+            if now - self._since <= limits.request_seconds + self._body_size / limits.slowest:
+                return
+            if self._turned_away:
+                self._transport.close()
+            else:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time")
         elif self._active is None and now - self._since > limits.idle_seconds:
             self._transport.close()

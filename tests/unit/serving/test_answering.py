@@ -252,3 +252,33 @@ def test_full_lines_are_refused() -> None:
     assert refusal(Outlook(1, 0, 0, 100, 0, 1), Bounds(bytes=100)) is not None
     assert refusal(Outlook(1, 0, 0, 0, 0, 10**9), Bounds(bytes=100)) is None
     assert refusal(Outlook(1, 0, 0, 0, 101, 1), Bounds(rows=100)) is not None
+
+
+def test_a_call_is_refused_by_its_head_where_too_much_waits_and_only_there(stage: Stage) -> None:
+    def head(left: float) -> Reply | None:
+        now = time.perf_counter_ns()
+        deadline = now + int(left * 1e9)
+        incoming = Incoming("head", "rows", "flooded", None, b"", time.time_ns(), now, deadline_ns=deadline)
+        return stage.answering.turned_away(incoming, 10_000)
+
+    async def story() -> None:
+        for _ in range(20):
+            stage.submit("flooded")
+        await stage.answering.drained()  # now it is known what one takes
+        assert head(PATIENCE) is None
+        for _ in range(100):
+            stage.submit("flooded")
+        assert head(1000 * PATIENCE) is None
+        reply = head(0.005)
+        assert reply is not None
+        assert reply.status == 429
+        await stage.answering.drained()
+
+    run(story())
+    assert stage.statuses() == [200] * 120
+    assert stage.answering.in_flight == 0
+    [record] = [record for record in stage.kept.records if record.status == 429]
+    assert (record.prediction_id, record.deployment, record.request) == ("head", "flooded", b"")
+    version = stage.plane.lease("flooded")
+    version.leases.give_back()
+    assert version.leases.held == 0 == version.meter.in_flight

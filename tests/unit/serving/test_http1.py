@@ -28,6 +28,10 @@ class Echo:
     asked: list[Request] = field(default_factory=list)
     waiting: list[Callable[[Reply], None]] = field(default_factory=list)
     ticket: Ticket = field(default_factory=Ticket)
+    full: bool = False
+
+    def turned_away(self, request: Request, size: int) -> Reply | None:
+        return Reply(429, b"full") if self.full else None
 
     def handle(self, request: Request, respond: Callable[[Reply], None]) -> Ticket | None:
         self.asked.append(request)
@@ -267,3 +271,75 @@ def test_draining_closes_idle_connections_and_the_others_after_their_answer(monk
         assert (wire.answers()[0].headers["connection"], wire.closed) == ("close", True)
 
     run(story())
+
+
+def turned_away(pieces: list[bytes], connections: Connections | None = None) -> tuple[list[Any], Wire, Echo]:
+    """The answers after each piece, by a server that is too full for long bodies."""
+    echo, counts = Echo(full=True), list[Any]()
+
+    async def talk() -> Wire:
+        connection, wire = connected(echo, connections)
+        for piece in pieces:
+            connection.data_received(piece)
+            await asyncio.sleep(0)
+            counts.append([(answer.status, answer.body) for answer in wire.answers()])
+        return wire
+
+    return counts, run(talk()), echo
+
+
+LONG, SHORT = written("POST", "/x", b"{" * 2 * Limits().long), written("POST", "/x", b"short")
+
+
+@given(st.lists(st.integers(1, 2 * len(LONG) + len(SHORT)), max_size=6))
+def test_a_long_body_is_refused_before_it_has_come_and_what_follows_it_is_read(cuts: list[int]) -> None:
+    whole = LONG + LONG + SHORT
+    edges = sorted({0, len(whole), *cuts})
+    counts, wire, echo = turned_away([whole[a:b] for a, b in itertools.pairwise(edges)])
+    assert counts[-1] == [(429, b"full"), (429, b"full"), (200, b"short")]
+    assert [request.body for request in echo.asked] == [b"short"]
+    assert not wire.closed
+
+
+def test_the_refusal_comes_with_the_head_and_no_byte_of_the_body_is_held() -> None:
+    connections, head = Connections(), LONG[: -2 * Limits().long]
+    counts, _, echo = turned_away([head[:10], head[10:], b"{" * 100], connections)
+    assert counts == [[], [(429, b"full")], [(429, b"full")]]
+    assert connections.unfinished == 0 == len(echo.asked)
+
+
+def test_who_is_turned_away_and_waits_to_go_on_is_let_go() -> None:
+    body = b"{" * 2 * Limits().long
+    head = written("POST", "/x", body, {"expect": "100-continue"})[: -len(body)]
+    counts, wire, echo = turned_away([head, SHORT])
+    assert counts == [[(429, b"full")]] * 2
+    assert not echo.asked
+    assert b"100 Continue" not in wire.written
+    assert wire.answers()[0].headers["connection"] == "close"
+
+
+def test_who_is_turned_away_and_sends_no_more_is_closed() -> None:
+    connections = Connections(Limits(request_seconds=0.0))
+    _, wire, _ = turned_away([LONG[:-10]], connections)
+    time.sleep(0.001)
+    connections.sweep()
+    assert wire.closed
+    assert len(wire.answers()) == 1
+
+
+def test_a_long_body_behind_a_call_that_waits_is_read() -> None:
+    echo = Echo(hold=True)
+
+    async def talk() -> Wire:
+        connection, wire = connected(echo)
+        connection.data_received(SHORT)
+        echo.full = True
+        connection.data_received(LONG)
+        echo.waiting[0](Reply(200, b"first"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return wire
+
+    wire = run(talk())
+    assert [answer.status for answer in wire.answers()] == [200]
+    assert len(echo.asked) == 2
