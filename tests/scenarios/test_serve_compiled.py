@@ -114,7 +114,8 @@ def test_the_stock_client_reads_configuration_and_statistics(triton: tuple[Any, 
 
     before = answered()
     client.infer("live", triton_inputs(http, ["UA", "AA", "DL"]))
-    until(lambda: answered() == before + 1, "the call is counted")
+    # A call of another test that the other worker answered may be told only now.
+    until(lambda: answered() > before, "the call is counted")
     assert client.get_inference_statistics()["model_stats"] == client.get_inference_statistics("live")["model_stats"]
 
 
