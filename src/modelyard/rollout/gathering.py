@@ -179,10 +179,11 @@ class _Stretch:
                 SELECT deployment, request_id, outcome, {FINISH} AS finish, latency_ms, {listed(bad)} FROM calls
                 WHERE coalesce("row", 0) = 0
                 QUALIFY row_number() OVER (PARTITION BY deployment, request_id ORDER BY segment, position) = 1)
-            SELECT c.request_id IS NULL AS alone, {of_both(len(bad))}, count(*) AS many
+            SELECT CASE WHEN c.request_id IS NOT NULL THEN 'both' WHEN b.outcome = 'ok' THEN 'left' ELSE 'alone' END
+                   AS asked, {of_both(len(bad))}, count(*) AS many
             FROM (SELECT * FROM calls_ WHERE deployment = {live}) AS b
             LEFT JOIN (SELECT * FROM calls_ WHERE deployment = {shadow}) AS c USING (request_id)
-            WHERE {self._within(_BOTH)} AND (c.request_id IS NOT NULL OR b.outcome <> 'ok')
+            WHERE {self._within(_BOTH)}
             GROUP BY ALL ORDER BY ALL"""
         rows = self._records.query(sql, {"calls": calls})
         return {name: paired_of(rows, at) for at, name in enumerate(self._of_calls)}
@@ -205,7 +206,7 @@ class _Stretch:
                 WHERE outcome = 'ok' AND "row" IS NOT NULL
                 QUALIFY row_number() OVER (
                     PARTITION BY deployment, prediction_id, "row" ORDER BY segment, position) = 1)
-            SELECT false AS alone, {columns}, sum(b.weight) AS many
+            SELECT 'both' AS asked, {columns}, sum(b.weight) AS many
             FROM (SELECT * FROM rows_ WHERE deployment = {live}) AS b
             JOIN (SELECT * FROM rows_ WHERE deployment = {shadow}) AS c USING (prediction_id, "row")
             WHERE {self._within(_BOTH)} GROUP BY ALL ORDER BY ALL"""

@@ -55,7 +55,7 @@ class Labelled:
         rows = self._counted(
             names,
             f"""
-            SELECT false AS alone, {of_both(len(self.metrics))}, sum(b.weight) AS many
+            SELECT 'both' AS asked, {of_both(len(self.metrics))}, sum(b.weight) AS many
             FROM (SELECT * FROM judged WHERE deployment = {live}) AS b
             JOIN (SELECT * FROM judged WHERE deployment = {shadow}) AS c USING (prediction_id, "row")
             GROUP BY ALL ORDER BY ALL""",

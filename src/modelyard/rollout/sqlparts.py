@@ -43,14 +43,21 @@ def divided_of(rows: Sequence[Mapping[str, Any]], at: int) -> Divided:
 def paired_of(rows: Sequence[Mapping[str, Any]], at: int) -> Paired:
     """Differences from ``b0``, ``c0`` and so on, ``many`` times each.
 
-    Of calls that the candidate was not asked for nothing is known but that it cannot have done worse.
+    Of calls that the baseline failed the candidate is not asked (`asked` is ``alone``): nothing is known of it but that
+    it cannot have done worse. Of those that were answered a busy server asks it a part (``both``, the others are
+    ``left``), so those that failed count as that part of themselves: else they would weigh more than they do among
+    all calls.
     """
+    part = _part_asked(rows)
     differences: dict[float, float] = {}
     least: dict[float, float] = {}
     asked = baseline = candidate = 0.0
     for row in rows:
         many, before = float(row["many"]), float(row[f"b{at}"])
-        if row["alone"]:
+        if row["asked"] == "left":
+            continue
+        if row["asked"] == "alone":
+            many *= part
             differences[0.0] = differences.get(0.0, 0.0) + many
             least[-before] = least.get(-before, 0.0) + many
             continue
@@ -60,6 +67,12 @@ def paired_of(rows: Sequence[Mapping[str, Any]], at: int) -> Paired:
         asked, baseline, candidate = asked + many, baseline + many * before, candidate + many * after
     sums = Divided(asked, baseline, asked, candidate)
     return Paired(tuple(sorted(differences.items())), tuple(sorted(least.items())), sums)
+
+
+def _part_asked(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Of the calls that were answered, in which part the candidate was asked as well; all where none was left out."""
+    many = {which: sum(float(row["many"]) for row in rows if row["asked"] == which) for which in ("both", "left")}
+    return many["both"] / (many["both"] + many["left"]) if many["left"] else 1.0
 
 
 def moment(at: datetime) -> str:

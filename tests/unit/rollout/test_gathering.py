@@ -241,6 +241,20 @@ def test_a_shadow_is_compared_on_the_same_rows(written: Written) -> None:
     assert written.look(10, 20, share=0.0).paired["wrong"].differences == ((0.0, 0.5), (1.0, 0.5))
 
 
+def test_calls_that_a_busy_server_did_not_copy_say_nothing_and_failed_ones_weigh_as_they_do_among_all(
+    written: Written,
+) -> None:
+    live = [record(name, at_, 1, [1]) for at_, name in enumerate("abcdef", 1)]
+    failed = [record(name, at_, 1, 500) for at_, name in enumerate("gh", 7)]
+    copied = [record("a", 1, 2, [1], deployment="live.candidate"), record("d", 4, 2, 500, deployment="live.candidate")]
+    written.log.append_all([*live, *failed, *copied])
+    errors = written.look(0, 10, share=0.0).paired["errors"]
+    third = 2 / 6
+    assert errors.differences == ((0.0, 1.0 + 2 * third), (1.0, 1.0))
+    assert errors.least == ((-1.0, 2 * third), (0.0, 1.0), (1.0, 1.0))
+    assert errors.sums == Divided(2.0, 0.0, 2.0, 1.0)
+
+
 def test_answers_are_counted_by_class_and_compared_row_by_row(written: Written) -> None:
     policy = Policy(rules=(Rule("answers", 0.1), Rule("different", 0.0)))
     live = [record("a", 1, 1, [1]), record("b", 2, 1, [0, 1]), record("c", 3, 2, [1, 1])]
