@@ -79,7 +79,7 @@ def _from_another_process(bundle: Bundle, home: Home) -> GoldenSet | None:
         with _one_at_a_time(file):
             if (found := _load(file)) is not None:
                 return found
-            # In a session of its own: Ctrl-C is for the server.
+            # In a group of its own: Ctrl-C is for the server. A session of its own would not stand back for it.
             subprocess.run(
                 command,
                 check=True,
@@ -87,7 +87,7 @@ def _from_another_process(bundle: Bundle, home: Home) -> GoldenSet | None:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 timeout=READ_SECONDS,
-                start_new_session=True,
+                process_group=0,
             )
     except (OSError, subprocess.SubprocessError) as error:
         _log.warning("%s: its golden set is read in this process: %s", bundle.manifest.name, error)

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from modelyard.niceness import lower_session
+
 _GRACE = 5.0
 """Seconds in which a program that is asked to end may do so by itself."""
 
@@ -103,7 +105,7 @@ def die_with_parent(parent: int, number: signal.Signals) -> None:
 
 
 def stand_back(nice: int) -> Callable[[], None]:
-    """To be called in a new process: others come first, for the processor and where memory runs out.
+    """To be called in a new process, the first of a session: others come first, for processor and memory.
 
     The process ends with the thread that started it.
     """
@@ -111,7 +113,7 @@ def stand_back(nice: int) -> Callable[[], None]:
 
     def prepare() -> None:
         die_with_parent(parent, signal.SIGKILL)
-        os.nice(max(0, nice - os.nice(0)))  # who starts it may stand back already
+        lower_session(os.nice(max(0, nice - os.nice(0))))  # who starts it may stand back already
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500")
 

@@ -26,6 +26,7 @@ from modelyard.domain.deaths import Death, ended_how
 from modelyard.domain.frame import Answers, Frame
 from modelyard.domain.manifest import Manifest
 from modelyard.errors import EnvironmentFailed, ModelFailed, RowsRefused, RuntimeLost
+from modelyard.niceness import pass_on
 from modelyard.runtime.host import __file__ as _host_package
 from modelyard.runtime.host import wire
 from modelyard.runtime.host.serve import Stream
@@ -416,7 +417,7 @@ def _spawn(python: Path, threads: int, descriptor: int, folder: str) -> subproce
     environ = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
     environ |= dict.fromkeys(_POOLS, str(threads))
     environ["PYTHONHASHSEED"] = "0"
-    return subprocess.Popen(
+    host = subprocess.Popen(
         [str(python), "-s", "-P", str(_HOST), str(descriptor)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -426,3 +427,5 @@ def _spawn(python: Path, threads: int, descriptor: int, folder: str) -> subproce
         env=environ,
         start_new_session=True,
     )
+    pass_on(host.pid)
+    return host
