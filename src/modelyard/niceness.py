@@ -8,8 +8,11 @@ A session's part has a niceness of its own, which is set here.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import time
 from pathlib import Path
+
+_TRIES, _PAUSE_SECONDS = 6, 0.1
+"""Linux lets all who are not root together set one niceness in a tenth of a second."""
 
 
 def lower_session(nice: int, pid: int | str = "self") -> None:
@@ -17,9 +20,17 @@ def lower_session(nice: int, pid: int | str = "self") -> None:
 
     Nothing happens with one of 0, and where the system has no such parts or does not allow it.
     """
-    if nice > 0:
-        with suppress(OSError):
+    if nice <= 0:
+        return
+    for _ in range(_TRIES):
+        try:
             Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+        except BlockingIOError:
+            time.sleep(_PAUSE_SECONDS)
+        except OSError:
+            return
+        else:
+            return
 
 
 def pass_on(pid: int) -> None:
