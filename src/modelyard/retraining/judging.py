@@ -139,8 +139,8 @@ def _of_all(gate: Gate, found: Compared) -> Passed:
         f"{better(worse.value)} ({better(worse.high)} to {better(worse.low)}); "
     )
     passed = worse.high < gate.margin
-    wanted = "is shown to be better" if gate.margin == 0 else f"is worse by less than {figure(gate.margin)}"
-    return Passed(gate=name, passed=passed, said=said + (f"it {wanted}" if passed else f"not shown that it {wanted}"))
+    wanted = "is better" if gate.margin == 0 else f"is worse by less than {figure(gate.margin)}"
+    return Passed(gate=name, passed=passed, said=said + f"{'shown' if passed else 'not shown'} that it {wanted}")
 
 
 def _of_slices(gate: Gate, metric: str, slices: Sequence[Slice], certainty: float) -> Passed:
