@@ -189,7 +189,7 @@ def _kept(side: _Side, size: int) -> Kept:
     own = time.process_time()
     with Registry.open(side.home) as registry:
         while ship_all(side.home.records, shipments(side.home, registry)).busy:
-            time.sleep(0.2)  # a helper was stopped within a commit
+            time.sleep(0.2)  # the shipper or the monitor was stopped within a commit
     seconds, own = time.monotonic() - began, time.process_time() - own
     rows = side.answered() * size
     said = query(side.home.records, _OF_ROWS)
